@@ -1,0 +1,135 @@
+"""The only file that knows which framework runs: what `keras.ops` does not offer.
+
+Each function exists once per framework under one name; the set of the active one is chosen when
+the file is imported. Framework code stays in here, so that the rest of the package is written once.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+# Keras has no public way to ask for the current scope.
+from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
+
+BACKENDS = ("jax", "tensorflow", "torch")
+
+Tensor = Any
+VJP = Callable[[Any], Any]
+Function = Callable[[Tensor], Tensor]
+
+
+@contextlib.contextmanager
+def _frozen_state() -> Iterator[None]:
+    """Inside, variables keep the value that they have here, and no write reaches them.
+
+    A pass made for a gradient reads batch statistics and seeds as the surrounding training step
+    sees them, and what it would write to them is dropped. Under JAX anything else would leak
+    tracers or read stale values; elsewhere it would count the batch twice.
+    """
+    scope = keras.StatelessScope(initialize_variables=False)
+    if in_stateless_scope():
+        scope.state_mapping.update(get_stateless_scope().state_mapping)
+    with scope:
+        yield
+
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    def value_and_vjp(fn: Function, x: Tensor, create_graph: bool) -> tuple[Tensor, VJP]:
+        """`fn(x)`, and the function that maps a cotangent of it to one of `x`."""
+        x = tf.convert_to_tensor(x)
+        with (
+            _frozen_state(),
+            tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
+        ):
+            tape.watch(x)
+            value = fn(x)
+        return value, lambda cotangent: tape.gradient(
+            value, x, cotangent, unconnected_gradients="zero"
+        )
+
+    def scatter_add_rows(variable: keras.Variable, indices: Tensor, updates: Tensor) -> None:
+        """Adds `updates[i]` to row `indices[i]` of a variable, in place."""
+        updates = tf.cast(updates, variable.dtype)
+        if in_stateless_scope():
+            value = tf.convert_to_tensor(variable.value)
+            variable.assign(tf.tensor_scatter_nd_add(value, indices[:, None], updates))
+        else:
+            variable._value.scatter_add(tf.IndexedSlices(updates, indices))
+
+    def all_gather(x: Tensor) -> Tensor:
+        """The `x` of every replica, one after the other along the first axis."""
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return x
+        return context.all_gather(x, axis=0)
+
+elif keras.backend.backend() == "torch":
+    import torch
+
+    # A compiled graph has no second derivative and may free what a later vjp needs.
+    @torch.compiler.disable
+    def value_and_vjp(fn: Function, x: Tensor, create_graph: bool) -> tuple[Tensor, VJP]:
+        """`fn(x)`, and the function that maps a cotangent of it to one of `x`."""
+        x = keras.ops.convert_to_tensor(x)
+        with _frozen_state(), torch.enable_grad():
+            # A view keeps the way back to what x was computed from, for second derivatives.
+            keep = create_graph and x.requires_grad
+            x = x.view_as(x) if keep else x.detach().requires_grad_()
+            value = fn(x)
+
+        @torch.compiler.disable
+        def vjp(cotangent: Tensor) -> Tensor:
+            (gradient,) = torch.autograd.grad(
+                value,
+                x,
+                cotangent,
+                retain_graph=True,
+                create_graph=create_graph,
+                materialize_grads=True,
+            )
+            return gradient
+
+        return value, vjp
+
+    def scatter_add_rows(variable: keras.Variable, indices: Tensor, updates: Tensor) -> None:
+        """Adds `updates[i]` to row `indices[i]` of a variable, in place."""
+        value, indices = variable.value, indices.to(torch.int64)
+        with torch.no_grad():
+            if in_stateless_scope():
+                variable.assign(value.index_add(0, indices, updates.to(value.dtype)))
+            else:
+                value.index_add_(0, indices, updates.to(value.dtype))
+
+    def all_gather(x: Tensor) -> Tensor:
+        """The `x` of every replica, one after the other along the first axis."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return x
+        from torch.distributed.nn.functional import all_gather as gather
+
+        return torch.cat(gather(x), dim=0)
+
+else:
+    import jax
+
+    def value_and_vjp(fn: Function, x: Tensor, create_graph: bool) -> tuple[Tensor, VJP]:
+        """`fn(x)`, and the function that maps a cotangent of it to one of `x`."""
+
+        def frozen(x: Tensor) -> Tensor:
+            with _frozen_state():
+                return fn(x)
+
+        value, pullback = jax.vjp(frozen, keras.ops.convert_to_tensor(x))
+        return value, lambda cotangent: pullback(cotangent)[0]
+
+    def scatter_add_rows(variable: keras.Variable, indices: Tensor, updates: Tensor) -> None:
+        """Adds `updates[i]` to row `indices[i]` of a variable, in place once jitted."""
+        updates = jax.numpy.asarray(updates, variable.dtype)
+        variable.assign(jax.numpy.asarray(variable.value).at[indices].add(updates))
+
+    def all_gather(x: Tensor) -> Tensor:
+        """`x` itself: a jitted JAX program sees the batches of all devices as one."""
+        return x

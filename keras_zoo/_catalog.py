@@ -1,0 +1,173 @@
+"""The catalogue: which public names there are, of which kind, from which paper."""
+
+import dataclasses
+import fnmatch
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import keras
+
+PACKAGE = "keras_zoo"
+
+# Rooms hold one kind each. Keras meets the classes of the saved rooms in files, so they are
+# imported, and thereby registered, together with the package; the others wait until asked for.
+SAVED_ROOMS = {
+    "losses": "loss",
+    "layers": "layer",
+    "metrics": "metric",
+    "trainers": "trainer",
+}
+LAZY_ROOMS = {
+    "callbacks": "callback",
+    "samplers": "sampler",
+    "models": "model",
+}
+ROOMS = {**SAVED_ROOMS, **LAZY_ROOMS}
+
+# What a room needs beyond the core, and the extra that installs it.
+ROOM_EXTRAS = {"models": ("keras_hub", "models")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """A published paper: what the tables and `keras-zoo show` say of it."""
+
+    title: str
+    authors: str
+    year: int
+    arxiv: str
+
+    @property
+    def url(self) -> str:
+        """Address of the abstract."""
+        return f"https://arxiv.org/abs/{self.arxiv}"
+
+
+PAPERS = {
+    "multi-similarity": Paper(
+        "Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning",
+        "Wang, Han, Huang, Dong, Scott",
+        2019,
+        "1904.06627",
+    ),
+    "weighted-conv": Paper(
+        "Optimal Weighted Convolution for Classification and Denoising",
+        "Cammarasana, Patanè",
+        2025,
+        "2505.24558",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """One public name of the catalogue.
+
+    Attributes:
+        name: name of the class or function.
+        kind: what it is: "loss", "layer", "metric", "trainer", "callback", "sampler", "model".
+        paper: slug of the paper, a key of `PAPERS`.
+        arxiv: arXiv id of the paper.
+        summary: first line of the docstring.
+        path: where it is imported from, `keras_zoo.losses.MultiSimilarityLoss`.
+        object: the class or function itself.
+    """
+
+    name: str
+    kind: str
+    paper: str
+    arxiv: str
+    summary: str
+    path: str
+    object: Any = dataclasses.field(repr=False, compare=False)
+
+
+_COMPONENTS: dict[str, Component] = {}
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def component(paper: str) -> Callable[[T], T]:
+    """Lists a public class or function, and registers a class with Keras.
+
+    A class with a `get_config` is registered as `keras_zoo>Name`, so that files that hold it
+    load once `keras_zoo` is imported. The kind follows from the room that the file stands in.
+
+    Args:
+        paper: slug of the paper, a key of `PAPERS`.
+
+    Raises:
+        ValueError: the paper is unknown, the name is taken, or the docstring is missing.
+    """
+    if paper not in PAPERS:
+        raise ValueError(f"`paper` must be one of {sorted(PAPERS)}. Received: paper={paper!r}")
+
+    def decorate(obj: T) -> T:
+        name = obj.__name__
+        room = obj.__module__.split(".")[1]
+        if name in _COMPONENTS and _COMPONENTS[name].object.__module__ != obj.__module__:
+            raise ValueError(f"Two components have one name. Received: {name!r}")
+        doc = inspect.getdoc(obj)
+        if not doc or (inspect.isclass(obj) and "__doc__" not in vars(obj)):
+            raise ValueError(f"A component needs a docstring. Received: {name!r}")
+        if inspect.isclass(obj) and hasattr(obj, "get_config"):
+            keras.saving.register_keras_serializable(package=PACKAGE)(obj)
+        _COMPONENTS[name] = Component(
+            name=name,
+            kind=ROOMS[room],
+            paper=paper,
+            arxiv=PAPERS[paper].arxiv,
+            summary=doc.splitlines()[0],
+            path=f"{PACKAGE}.{room}.{name}",
+            object=obj,
+        )
+        return obj
+
+    return decorate
+
+
+def is_available(room: str) -> bool:
+    """Whether what a room needs beyond the core is installed."""
+    module, _ = ROOM_EXTRAS.get(room, (None, None))
+    return module is None or importlib.util.find_spec(module) is not None
+
+
+def list_components(
+    kind: str | None = None, paper: str | None = None, pattern: str = "*"
+) -> list[Component]:
+    """The public classes and functions of the zoo, in the order of kind and name.
+
+    Args:
+        kind: only this kind, such as `"loss"`.
+        paper: only those of this paper, such as `"multi-similarity"`.
+        pattern: only names that match this shell pattern, whatever their case.
+
+    Returns:
+        A list of `Component`. A room whose extra is not installed is left out: the models need
+        `pip install keras-zoo[models]`.
+
+    Raises:
+        ValueError: there is no such kind or paper.
+
+    Example:
+    >>> [c.name for c in keras_zoo.list_components(kind="callback")]
+    ['RetrievalEvaluation']
+    """
+    if kind is not None and kind not in ROOMS.values():
+        raise ValueError(f"`kind` must be one of {sorted(ROOMS.values())}. Received: kind={kind!r}")
+    if paper is not None and paper not in PAPERS:
+        raise ValueError(f"`paper` must be one of {sorted(PAPERS)}. Received: paper={paper!r}")
+    for room in ROOMS:
+        if is_available(room):
+            importlib.import_module(f"{PACKAGE}.{room}")
+    order = list(ROOMS.values())
+    found = [
+        c
+        for c in _COMPONENTS.values()
+        if kind in (None, c.kind)
+        and paper in (None, c.paper)
+        and fnmatch.fnmatch(c.name.lower(), pattern.lower())
+    ]
+    return sorted(found, key=lambda c: (order.index(c.kind), c.name))

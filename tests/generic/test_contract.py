@@ -1,0 +1,262 @@
+"""The contract that every component of the catalogue keeps."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_zoo import list_components
+from tests.generic import parity, subjects
+from tests.generic.subjects import LAYERS, LOSSES, METRICS, MODELS, name
+from tests.harness import assert_close, golden, gradient, to_numpy
+
+SUBJECTS = subjects.subjects()
+by_name = {"ids": name}
+each_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=lambda s: s.name)
+
+
+def test_every_component_has_a_case():
+    cased = {subjects.name(case) for case in subjects.CASES}
+    listed = {component.name for component in list_components()}
+    assert listed == cased
+
+
+def test_every_component_is_exported_and_registered_once():
+    import importlib
+
+    for component in list_components():
+        room, attribute = component.path.rsplit(".", 1)
+        assert getattr(importlib.import_module(room), attribute) is component.object
+        assert attribute in importlib.import_module(room).__all__
+        if hasattr(component.object, "get_config"):
+            registered = keras.saving.get_registered_name(component.object)
+            assert registered == f"keras_zoo>{component.name}"
+
+
+def test_every_docstring_is_whole():
+    for component in list_components():
+        doc = component.object.__doc__
+        for part in ("Args:", "Example", "Reference: "):
+            assert part in doc, f"{component.name}: no {part!r}"
+
+
+# Configs
+
+
+@pytest.mark.parametrize("case", [*LOSSES, *LAYERS, *METRICS], **by_name)
+def test_config_round_trip(case):
+    """A config survives JSON, holds every argument, and makes an equal object."""
+    thing = case.cls(**case.kwargs)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(thing)))
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is case.cls
+    assert again.get_config() == thing.get_config()
+    for argument in case.kwargs:
+        assert argument in thing.get_config()
+
+
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+def test_loss_config_holds_the_base_arguments(case):
+    loss = case.cls(**case.kwargs, name="mine", reduction="sum", dtype="float16")
+    config = case.cls.from_config(loss.get_config()).get_config()
+    assert (config["name"], config["reduction"], config["dtype"]) == ("mine", "sum", "float16")
+
+
+@pytest.mark.parametrize("case", MODELS, **by_name)
+def test_model_config_round_trip(case):
+    model = case.build(None)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    again = keras.saving.deserialize_keras_object(config)
+    again(case.x)
+    assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
+
+
+# Values
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("case", parity.CASES, **by_name)
+def test_same_output_on_every_backend(case):
+    stored = golden("parity", case.paper)
+    for i, output in enumerate(subjects.outputs(case)):
+        assert_close(output, stored[f"{name(case)}_{i}"])
+
+
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+def test_reductions_and_sample_weight(case):
+    """Each reduction is that of the unreduced losses, weighted."""
+
+    def reduced(reduction, weight=None):
+        loss = case.cls(**case.kwargs, reduction=reduction)
+        return to_numpy(loss(case.y_true, case.y_pred, sample_weight=weight))
+
+    losses = reduced(None)
+    n = len(case.y_true)
+    assert losses.shape == (n,)
+    weight = np.linspace(0.0, 2.0, n, dtype="float32")
+    assert_close(reduced("none", weight), losses * weight)
+    assert_close(reduced("sum", weight), (losses * weight).sum(), atol=1e-4)
+    assert_close(reduced("sum"), losses.sum(), atol=1e-4)
+    assert_close(reduced("sum_over_batch_size", weight), (losses * weight).mean())
+    assert_close(reduced("mean"), losses.mean())
+    mean = (losses * weight).sum() / weight.sum()
+    assert_close(reduced("mean_with_sample_weight", weight), mean)
+
+
+@pytest.mark.parametrize("case", [c for c in LOSSES if c.separable], **by_name)
+def test_a_weight_of_two_is_the_example_twice(case):
+    weight = np.ones(len(case.y_true), "float32")
+    weight[1] = 2
+    loss = case.cls(**case.kwargs, reduction="sum")
+    twice = loss(
+        np.concatenate([case.y_true, case.y_true[1:2]]),
+        np.concatenate([case.y_pred, case.y_pred[1:2]]),
+    )
+    assert_close(loss(case.y_true, case.y_pred, sample_weight=weight), twice, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+def test_batch_order_does_not_matter(case):
+    order = np.random.default_rng(0).permutation(len(case.y_true))
+    loss = case.cls(**case.kwargs, reduction=None)
+    assert_close(
+        loss(case.y_true[order], case.y_pred[order]),
+        to_numpy(loss(case.y_true, case.y_pred))[order],
+    )
+
+
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+def test_gradient_is_finite_and_not_nothing(case):
+    loss = case.cls(**case.kwargs)
+    value, grad = gradient(lambda p: loss(case.y_true, p), case.y_pred)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(grad))
+    assert np.any(grad != 0)
+
+
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+def test_nan_stays_nan(case):
+    y_pred = case.y_pred.copy()
+    y_pred[0, ..., 0] = np.nan
+    losses = to_numpy(case.cls(**case.kwargs, reduction=None)(case.y_true, y_pred))
+    assert np.isnan(losses[0])
+
+
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_low_precision_predictions(case, dtype):
+    """Half-precision predictions give what the same numbers give in float32."""
+    rounded = ops.cast(ops.cast(case.y_pred, dtype), "float32")
+    loss = case.cls(**case.kwargs, reduction=None)
+    assert_close(loss(case.y_true, ops.cast(case.y_pred, dtype)), loss(case.y_true, rounded))
+
+
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_low_precision_loss(case, dtype):
+    """A loss of half precision is finite and near the float32 one."""
+    low = case.cls(**case.kwargs, reduction=None, dtype=dtype)(case.y_true, case.y_pred)
+    full = to_numpy(case.cls(**case.kwargs, reduction=None)(case.y_true, case.y_pred))
+    low = to_numpy(ops.cast(low, "float32"))
+    assert np.all(np.isfinite(low))
+    np.testing.assert_allclose(low, full, rtol=0.1, atol=0.1 * np.abs(full).max())
+
+
+@pytest.mark.parametrize("case", LAYERS, **by_name)
+def test_symbolic_and_eager_shapes_agree(case):
+    layer = case.cls(**case.kwargs)
+    parts = case.x if isinstance(case.x, list) else [case.x]
+    inputs = [keras.Input(part.shape[1:]) for part in parts]
+    symbolic = layer(inputs if isinstance(case.x, list) else inputs[0])
+    eager = layer(case.x)
+    assert symbolic.shape[1:] == eager.shape[1:]
+    assert symbolic.dtype == keras.backend.standardize_dtype(eager.dtype)
+
+
+@pytest.mark.parametrize("case", METRICS, **by_name)
+def test_metric_streams_and_resets(case):
+    metric = case.cls(**case.kwargs)
+    metric.update_state(case.y_true, case.y_pred)
+    once = to_numpy(metric.result())
+    metric.update_state(case.y_true, case.y_pred)
+    assert_close(metric.result(), once)
+    metric.reset_state()
+    metric.update_state(case.y_true, case.y_pred)
+    assert_close(metric.result(), once)
+
+
+# Training
+
+
+def fitted(subject, epochs, model=None, jit_compile="auto", batch_size=4):
+    """A model after so many epochs, in the order of the data, with a partial last batch."""
+    if model is None:
+        model = subject.build()
+        optimizer = keras.optimizers.Adam(1e-2)
+        model.compile(optimizer=optimizer, jit_compile=jit_compile, **subject.compile())
+    history = model.fit(
+        subject.x, subject.y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0
+    )
+    assert np.all(np.isfinite(history.history["loss"]))
+    return model
+
+
+def weights(model):
+    return [to_numpy(w) for w in model.weights]
+
+
+def assert_equal_weights(one, other):
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+@each_subject
+def test_trains_when_compiled(subject):
+    """jit_compile=True with a partial last batch; the same as without, up to rounding."""
+    compiled = fitted(subject, 2, jit_compile=True)
+    plain = fitted(subject, 2, jit_compile=False)
+    for a, b in zip(weights(compiled), weights(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+@each_subject
+def test_saved_and_resumed_exactly(subject, tmp_path):
+    """2 epochs, a file, 2 more: the weights of 4, to the bit; nothing lost in the file."""
+    whole = fitted(subject, 4)
+    first = fitted(subject, 2)
+    first.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert_equal_weights(first, again)
+    batch = {"batch_size": 4, "verbose": 0, "return_dict": True}
+    assert again.evaluate(subject.x, subject.y, **batch) == first.evaluate(
+        subject.x, subject.y, **batch
+    )
+    assert_equal_weights(fitted(subject, 2, model=again), whole)
+
+
+@each_subject
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(subject, policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = fitted(subject, 1)
+        output = keras.tree.flatten(model.predict(subject.x, verbose=0))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert all(np.all(np.isfinite(np.asarray(o, "float32"))) for o in output)
+    assert all(w.dtype in ("float32", "uint32", "int32", "int64") for w in model.trainable_weights)
+
+
+@each_subject
+def test_eager(subject):
+    """`run_eagerly` gives what the graph gives."""
+    eager = subject.build()
+    eager.compile(optimizer=keras.optimizers.Adam(1e-2), run_eagerly=True, **subject.compile())
+    fitted(subject, 1, model=eager)
+    graph = fitted(subject, 1)
+    for a, b in zip(weights(eager), weights(graph), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,50 @@
+"""What the tests share: golden files, gradients on the active backend, comparisons."""
+
+import pathlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_zoo import _backend
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+BACKEND = keras.backend.backend()
+
+
+def golden(slug, name):
+    """The arrays of tests/golden/<slug>/<name>.npz as a dict."""
+    with np.load(GOLDEN / slug / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def to_numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+def assert_close(actual, expected, rtol=1e-5, atol=1e-5):
+    """As `np.testing.assert_allclose`, on tensors of any backend; NaN and shapes count."""
+    actual, expected = np.asarray(to_numpy(actual)), np.asarray(to_numpy(expected))
+    assert actual.shape == expected.shape, f"shapes {actual.shape} and {expected.shape}"
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+
+
+def gradient(fn, x):
+    """Value and gradient of a scalar function of one array, as numpy.
+
+    Unlike `ops.input_gradient` examples may meet in `fn`, as they do in pair losses.
+    """
+    value, vjp = _backend.value_and_vjp(fn, ops.convert_to_tensor(x), False)
+    return to_numpy(ops.stop_gradient(value)), to_numpy(vjp(ops.ones_like(value)))
+
+
+def numeric_gradient(fn, x, eps=1e-6):
+    """Central differences of a scalar numpy function, in float64."""
+    x = np.array(x, "float64")
+    result = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        left, right = x.copy(), x.copy()
+        left[index] -= eps
+        right[index] += eps
+        result[index] = (fn(right) - fn(left)) / (2 * eps)
+    return result
