@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar

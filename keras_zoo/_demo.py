@@ -36,7 +36,7 @@ def denoise_photograph(console, folder):
     from skimage import color, data, metrics
 
     console.rule("1. a pretrained preset at work")
-    clean = color.rgb2gray(data.rocket()).astype("float32")
+    clean = color.rgb2gray(data.astronaut()).astype("float32")
     noise = np.random.default_rng(0).normal(0, SIGMA / 255, clean.shape)
     noisy = np.clip(clean + noise, 0, 1).astype("float32")
     model = models.DnCNNDenoiser.from_preset(PRESET)
@@ -46,7 +46,7 @@ def denoise_photograph(console, folder):
         return metrics.peak_signal_noise_ratio(clean, image, data_range=1)
 
     console.print(
-        f"A photograph of a rocket, noise of sigma {SIGMA}/255: "
+        f"A photograph of an astronaut, noise of sigma {SIGMA}/255: "
         f"PSNR {psnr(noisy):.2f} dB before, {psnr(denoised):.2f} dB after"
     )
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")

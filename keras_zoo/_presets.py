@@ -33,7 +33,9 @@ def preset_roots() -> list[pathlib.Path]:
     then the copy inside the installed package, then `saved_models/` of a checkout.
     """
     package = pathlib.Path(__file__).resolve().parent
-    named = [pathlib.Path(p) for p in os.environ.get("KERAS_ZOO_PRESETS", "").split(os.pathsep) if p]
+    named = [
+        pathlib.Path(p) for p in os.environ.get("KERAS_ZOO_PRESETS", "").split(os.pathsep) if p
+    ]
     roots = [*named, package / "saved_models"]
     if (package.parent / "pyproject.toml").is_file():
         roots.append(package.parent / "saved_models")

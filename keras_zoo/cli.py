@@ -66,7 +66,9 @@ def _parser():
 
 
 def _list(options, console):
-    pattern = options.pattern if any(c in options.pattern for c in "*?[") else f"*{options.pattern}*"
+    pattern = (
+        options.pattern if any(c in options.pattern for c in "*?[") else f"*{options.pattern}*"
+    )
     components = _catalog.list_components(pattern=pattern)
     presets = _presets.list_presets(pattern)
     if not components and not presets:
@@ -103,7 +105,9 @@ def _show(options, console):
     elif options.name in presets:
         _show_preset(options.name, presets[options.name], console)
     else:
-        raise UsageError(f"there is no component or preset {options.name!r}{_nearest(options.name)}")
+        raise UsageError(
+            f"there is no component or preset {options.name!r}{_nearest(options.name)}"
+        )
     return 0
 
 

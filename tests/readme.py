@@ -20,7 +20,12 @@ def table(head, rows):
 def components():
     """One row a public name."""
     rows = [
-        [f"`{c.path.removeprefix('keras_zoo.')}`", c.kind, f"[{c.paper}]({PAPERS[c.paper].url})", c.summary]
+        [
+            f"`{c.path.removeprefix('keras_zoo.')}`",
+            c.kind,
+            f"[{c.paper}]({PAPERS[c.paper].url})",
+            c.summary,
+        ]
         for c in list_components()
     ]
     return table(["name", "kind", "paper", "what it is"], rows)
@@ -51,7 +56,7 @@ def _result(slug):
     path = ROOT / "examples" / "results" / f"{slug}.csv"
     rows = list(csv.DictReader(path.open()))
     settings = [c for c in rows[0] if c in ("sigma",)]
-    metrics = [c for c in rows[0] if c not in ("arm", "seed", *settings)]
+    metrics = [c for c in rows[0] if c not in ("arm", "seed", "steps", *settings)]
     groups = {}
     for row in rows:
         groups.setdefault((row["arm"], *(row[s] for s in settings)), []).append(row)
@@ -73,7 +78,11 @@ def benchmarks():
     parts = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.csv")):
         rows = list(csv.DictReader(path.open()))
-        parts.append(f"**{path.stem}**\n\n{table(list(rows[0]), [list(r.values()) for r in rows])}")
+        if "ratio" in rows[0]:
+            rows = [row for row in rows if row["side"] != row["reference"]]
+        columns = [c for c in rows[0] if c != "turns"]
+        cells = [[row[c] for c in columns] for row in rows]
+        parts.append(f"**{path.stem}** (`benchmarks/{path.stem}.py`)\n\n{table(columns, cells)}")
     return "\n\n".join(parts)
 
 

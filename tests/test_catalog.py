@@ -18,7 +18,9 @@ def test_kinds_papers_and_patterns():
 
 @pytest.mark.parametrize("argument", ["kind", "paper"])
 def test_unknown_kind_or_paper(argument):
-    with pytest.raises(ValueError, match=rf"`{argument}` must be one of .*Received: {argument}='x'"):
+    with pytest.raises(
+        ValueError, match=rf"`{argument}` must be one of .*Received: {argument}='x'"
+    ):
         list_components(**{argument: "x"})
 
 

@@ -37,7 +37,9 @@ def load():
 
 def test_metadata():
     data = list_presets("dncnn*")[PRESET]
-    wanted = "task task_class backbone parameters input data metrics seeds licence paper command files"
+    wanted = (
+        "task task_class backbone parameters input data metrics seeds licence paper command files"
+    )
     assert set(wanted.split()) <= set(data)
     assert list_presets("*denoising*").keys() == {PRESET}
     assert list_presets("no such") == {}
@@ -78,7 +80,8 @@ def test_every_road_leads_to_the_same_model(copy):
 def test_options_of_from_preset():
     fresh = models.DnCNNDenoiser.from_preset(PRESET, load_weights=False)
     assert any(
-        np.any(to_numpy(a) != to_numpy(b)) for a, b in zip(fresh.weights, load().weights, strict=True)
+        np.any(to_numpy(a) != to_numpy(b))
+        for a, b in zip(fresh.weights, load().weights, strict=True)
     )
     half = models.DnCNNDenoiser.from_preset(PRESET, dtype="bfloat16")
     assert half.backbone.compute_dtype == "bfloat16"
@@ -147,7 +150,9 @@ def test_damaged_file(copy, road):
     refused("damaged", road)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": 3}', '{"files": {"a": "b"}}', "[" * 9999])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"files": 3}', '{"files": {"a": "b"}}', "[" * 9999]
+)
 def test_damaged_manifest(copy, text):
     (copy / "metrics.json").write_text(text)
     refused("damaged", load)

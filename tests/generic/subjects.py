@@ -53,7 +53,11 @@ def subjects():
         found.append(_layer_subject(f"{paper}-layers", list(cases)))
     for case in MODELS:
         if case.compile is not None:
-            found.append(Subject(name(case), _seeded(lambda c=case: c.build(None)), case.compile, case.x, case.y))
+            found.append(
+                Subject(
+                    name(case), _seeded(lambda c=case: c.build(None)), case.compile, case.x, case.y
+                )
+            )
     return found
 
 

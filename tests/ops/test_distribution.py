@@ -14,7 +14,8 @@ TWO_REPLICAS = {
     "tensorflow": """
         import tensorflow as tf
         cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
         from keras_zoo.ops import all_gather
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
@@ -66,7 +67,8 @@ TWO_REPLICAS = {
         mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
         spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
         x = jax.device_put(np.array([[0.0], [10], [1], [11]], "float32"), spec)
-        y, g = jax.jit(lambda x: (all_gather(x), jax.grad(lambda x: (all_gather(x) ** 2).sum())(x)))(x)
+        gradient = jax.grad(lambda x: (all_gather(x) ** 2).sum())
+        y, g = jax.jit(lambda x: (all_gather(x), gradient(x)))(x)
         assert np.asarray(y).ravel().tolist() == [0, 10, 1, 11]
         assert np.asarray(g).ravel().tolist() == [0, 20, 2, 22]
     """,

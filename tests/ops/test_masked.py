@@ -11,7 +11,9 @@ MASK = np.array([[True, False, True], [True, True, True], [False, False, False]]
 
 @pytest.mark.parametrize("floor", [None, 0.0, 1001.0])
 def test_matches_numpy(floor):
-    terms = [[x for x, m in zip(row, mask, strict=True) if m] for row, mask in zip(X, MASK)]
+    terms = [
+        [x for x, m in zip(row, mask, strict=True) if m] for row, mask in zip(X, MASK, strict=True)
+    ]
     terms = [np.array(row + [floor] * (floor is not None), "float64") for row in terms]
     expected = [np.logaddexp.reduce(row) if len(row) else -1e30 for row in terms]
     assert_close(masked_logsumexp(X, MASK, floor=floor), np.array(expected, "float32"), atol=1e-4)

@@ -40,7 +40,7 @@ def test_inside_a_training_step():
 @pytest.mark.parametrize("indices", [[[0, 1]], 0])
 def test_refuses_other_ranks(indices):
     variable = keras.Variable(np.zeros((4, 2)))
-    with pytest.raises(ValueError, match="`indices` must be.*Received"):
+    with pytest.raises(ValueError, match=r"`indices` must be.*Received"):
         scatter_add_rows(variable, indices, np.ones((2, 2), "float32"))
 
 

@@ -4,6 +4,7 @@ Every attack is tried on a folder whose manifest fits it, as if its maker had wr
 sha256 proves that files are the ones that were made, not that their maker was honest.
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from keras_zoo import _presets
 
 pytest.importorskip("keras_hub")
-from keras_zoo import models  # noqa: E402
+from keras_zoo import models
 
 PRESET = "dncnn_weighted_small_photos"
 SAVED = pathlib.Path(__file__).parent.parent.parent / "saved_models"
@@ -64,7 +65,7 @@ def test_the_untouched_copy_loads(preset):
 def layer_with_code(marker):
     """A Lambda layer whose byte code writes the marker."""
     path = str(marker)
-    layer = keras.layers.Lambda(lambda x, p=path: open(p, "w") and x)
+    layer = keras.layers.Lambda(lambda x, p=path: (pathlib.Path(p).touch(), x)[1])
     return keras.saving.serialize_keras_object(layer)
 
 
@@ -227,9 +228,7 @@ def test_member_that_leads_out_of_the_archive(tmp_path, marker):
     path = saved(tmp_path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("../owned", "x")
-    try:
+    with contextlib.suppress(*REFUSALS):
         keras.saving.load_model(path)
-    except REFUSALS:
-        pass
     assert not marker.exists()
     assert not (tmp_path.parent / "owned").exists()

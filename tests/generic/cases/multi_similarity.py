@@ -8,7 +8,7 @@ from tests.generic._cases import LossCase, MetricCase, PlainCase
 PAPER = "multi-similarity"
 LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3])
 EMBEDDINGS = np.random.default_rng(0).normal(size=(10, 4)).astype("float32")
-SHARED = {"normalize": False, "chunk_size": 4}
+SHARED = {"normalize": False, "chunk_size": 64}
 
 
 def loss(cls, **kwargs):

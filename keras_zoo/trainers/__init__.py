@@ -1,0 +1,5 @@
+"""Trainers: procedures that train a model, or search what it is trained with."""
+
+from keras_zoo.trainers.density_search import DensitySearch
+
+__all__ = ["DensitySearch"]
