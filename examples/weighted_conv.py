@@ -332,7 +332,7 @@ def publish(model, folder, steps, command, validation, test):
         parameters=model.count_params(),
         input="images (H, W), (H, W, C) or (N, H, W, C) of any size, [0, 1] or uint8; one channel "
         "at a time",
-        data=f"grey patches of nine photographs inside scikit-image's wheel: {', '.join(TRAIN)}",
+        data="grey patches of nine photographs inside scikit-image's wheel",
         seeds=[0],
         metrics={
             "name": "PSNR (dB) and SSIM on two held-out photographs at sigma 15, 25, 50 of 255",
@@ -407,7 +407,7 @@ PSNR (dB) / SSIM, mean over the two test photographs, estimates clipped to [0, 1
 
 The classical filters are told the true sigma, and their strength was chosen on the validation
 photographs; the network is told nothing. Over the three sigmas it lies {abs(gain):.2f} dB {word}
-the better of them, {best}: a small model for tests and demonstrations, not for its quality.
+the better of them, {best}.
 
 Does the density help? PSNR of the same network after {STEPS} steps, mean and spread over seeds,
 each arm with its own validated learning rate (`examples/results/weighted-conv.csv`):
