@@ -76,7 +76,7 @@ def check_backends(console):
         result = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False
         )
-        console.print((result.stdout or result.stderr).strip(), markup=False)
+        console.print((result.stdout or result.stderr).strip(), markup=False, soft_wrap=True)
         sound = sound and result.returncode == 0
     return sound
 

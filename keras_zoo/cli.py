@@ -158,6 +158,7 @@ def _check(options, console):
         f"{options.name} on {keras.backend.backend()}: files sound, largest difference from the "
         f"stored output {difference:.1e} ({'as it should be' if sound else 'TOO LARGE'})",
         markup=False,
+        soft_wrap=True,
     )
     return 0 if sound else 1
 
