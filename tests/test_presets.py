@@ -191,7 +191,7 @@ def test_folder_that_is_a_link(copy):
 def test_wrong_class(copy):
     from keras_hub.models import ResNetBackbone
 
-    other = ResNetBackbone([64], [7], [64], [1], [2], "basic_block", image_shape=(16, 16, 3))
+    other = ResNetBackbone([64], [7], [64], [1], [1], "basic_block", image_shape=(16, 16, 3))
     folder = copy.parent / "other"
     other.save_to_preset(str(folder))
     refused("holds `keras_hub>ResNetBackbone`", lambda: models.DnCNNDenoiser.from_preset(folder))
