@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_zoo._catalog import component
+from keras_zoo._checks import check_count
 
 # The authors' choices, outermost ring first; their README tunes further ones by hand.
 DEFAULT_DENSITIES = {1: (), 3: (0.8,), 5: (0.2, 0.8), 7: (0.25, 0.15, 0.55)}
@@ -65,8 +66,8 @@ class BaseWeightedConv(keras.layers.Layer):
         bias_constraint=None,
         **kwargs,
     ):
-        filters = _positive_int(filters, "filters")
-        groups = _positive_int(groups, "groups")
+        filters = check_count("filters", filters)
+        groups = check_count("groups", groups)
         if filters % groups:
             raise ValueError(
                 "`filters` must be a multiple of `groups`. "
@@ -497,12 +498,6 @@ class WeightedConv3D(BaseWeightedConv):
     """
 
     rank = 3
-
-
-def _positive_int(value, name):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
-    return int(value)
 
 
 def _tuple_of(value, rank, name):
