@@ -21,16 +21,16 @@ BACKEND = os.environ.get("KERAS_BACKEND", keras.backend.backend())
 
 
 def batch(n, d):
-    """Embeddings, labels with five examples a class, and a cotangent of S."""
+    """Embeddings, labels with five examples a class, and a cotangent of S.
+
+    Classes overlap, as in training: points of 16 dimensions, turned into `d`, so that the
+    similarities, and with them the pairs that mining keeps, are alike for every `d`.
+    """
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(n // 5 + 1, d))
     labels = np.arange(n) // 5
-    x = (centres[labels] + rng.normal(size=(n, d))).astype("float32")
-    return x, labels, rng.normal(size=(n, n)).astype("float32")
-
-
-def ours(loss):
-    return lambda labels: lambda x: loss(labels, x)
+    points = rng.normal(size=(n // 5 + 1, 16))[labels] + rng.normal(size=(n, 16))
+    turn = np.linalg.qr(rng.normal(size=(d, 16)))[0]
+    return (points @ turn.T).astype("float32"), labels, rng.normal(size=(n, n)).astype("float32")
 
 
 def torch_sides(x, labels, cotangent, mode):

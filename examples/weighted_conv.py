@@ -21,19 +21,17 @@ four learning rates and both ways of normalising for every arm. See `CHOSEN` bel
     KERAS_BACKEND=tensorflow python examples/weighted_conv.py --save saved_models
 """
 
-import argparse
 import csv
 import json
 import os
 import pathlib
-import tempfile
 import time
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+import _report
 import keras
 import numpy as np
-from scipy import stats
 from skimage import data
 from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -43,7 +41,6 @@ from skimage.util import img_as_float
 from keras_zoo import _presets
 from keras_zoo.models import DnCNNBackbone, DnCNNDenoiser
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 PRESET = "dncnn_weighted_small_photos"
 
 TRAIN = (
@@ -201,49 +198,31 @@ def compare(photographs, test, seeds, steps):
 
 
 def report(rows):
-    """Prints means and paired differences with p-values; returns what follows from them."""
-
-    def column(arm, sigma, key):
-        return np.array([r[key] for r in rows if r["arm"] == arm and r["sigma"] == sigma])
-
-    def over_sigmas(arm):
-        return np.mean([column(arm, s, "psnr") for s in SIGMAS], axis=0)
-
-    print(f"\n{'arm':14}" + "".join(f"   PSNR / SSIM at {s:<9}" for s in SIGMAS))
-    for arm in ARMS:
-        cells = [
-            f"   {np.mean(p):5.2f} +- {np.std(p, ddof=1):4.2f} / {np.mean(q):.3f}  "
-            for p, q in ((column(arm, s, "psnr"), column(arm, s, "ssim")) for s in SIGMAS)
-        ]
-        print(f"{arm:14}" + "".join(cells))
-    print("\nDensity minus ..., PSNR over the three sigmas, paired by seed:")
-    verdicts = []
-    for arm in ARMS[1:]:
-        difference = over_sigmas("density") - over_sigmas(arm)
-        p = stats.ttest_1samp(difference, 0.0).pvalue
-        mean, spread = np.mean(difference), np.std(difference, ddof=1)
-        print(f"{arm:14} {mean:+.2f} +- {spread:.2f} dB, paired t-test p = {p:.2g}")
-        word = "not shown to differ from" if not p < 0.05 else ("better" if mean > 0 else "worse")
-        verdicts.append(f"{word} {'than ' if p < 0.05 else ''}{arm}")
-    scale = over_sigmas("ones, scaled").mean() - over_sigmas("ones").mean()
-    gain = over_sigmas("density").mean() - over_sigmas("ones").mean()
-    verdict = (
-        f"PSNR after {STEPS} steps: the density is {'; '.join(verdicts)} (paired t-tests at 5 %). "
-        f"Of its {gain:.2f} dB over ones, a start scaled by rms(Phi) = {rms_phi():.3f} alone gives "
-        f"{scale:.2f} dB."
+    """Prints means and paired differences; returns what follows from them."""
+    for sigma in SIGMAS:
+        print(f"\nsigma {sigma}")
+        _report.print_table(rows, "density", ["psnr", "ssim"], sigma=sigma)
+    over_sigmas = [
+        {
+            "arm": arm,
+            "seed": seed,
+            "psnr": np.mean([r["psnr"] for r in rows if (r["arm"], r["seed"]) == (arm, seed)]),
+        }
+        for arm, seed in dict.fromkeys((r["arm"], r["seed"]) for r in rows)
+    ]
+    print("\nmean over the three sigmas")
+    _report.print_table(over_sigmas, "density", ["psnr"])
+    mean = {arm: _report.column(over_sigmas, arm, "psnr").mean() for arm in ARMS}
+    return (
+        f"PSNR after {STEPS} steps: {_report.compare_all(over_sigmas, 'density', 'psnr')}. "
+        f"Of its {mean['density'] - mean['ones']:.2f} dB over ones, a start scaled by "
+        f"rms(Phi) = {rms_phi():.3f} alone gives {mean['ones, scaled'] - mean['ones']:.2f} dB."
     )
-    print(f"\nVerdict: {verdict}")
-    return verdict
 
 
-def plot(curves, strip, path):
-    """Writes the learning curves above a strip of pictures."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure = plt.figure(figsize=(8, 5.4), layout="constrained")
+def plot(curves, strip):
+    """Learning curves above a strip of pictures, as a figure."""
+    figure = _report.pyplot().figure(figsize=(8, 5.4), dpi=72, layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     axes = top.subplots()
     for arm, losses in curves.items():
@@ -262,8 +241,7 @@ def plot(curves, strip, path):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=8)
         axis.axis("off")
-    figure.savefig(path, dpi=72)
-    plt.close(figure)
+    return figure
 
 
 def picture_strip(models, image):
@@ -347,7 +325,7 @@ def publish(model, folder, steps, command, validation, test):
 
 def arms_in_short_training():
     """What the stored table says of the four arms, as lines of Markdown; none without it."""
-    path = RESULTS / "weighted-conv.csv"
+    path = _report.RESULTS / "weighted-conv.csv"
     if not path.exists():
         return "(not run yet)"
     rows = list(csv.DictReader(path.open()))
@@ -430,14 +408,11 @@ Licence: Apache-2.0. Paper: arXiv:2505.24558.
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = _report.parser(__doc__, seeds=3)
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of each arm")
-    parser.add_argument("--smoke", action="store_true", help="seconds; checks that it runs")
     parser.add_argument("--choose", action="store_true", help="settings on the validation split")
     parser.add_argument("--save", metavar="DIR", help="train the preset and write it there")
     parser.add_argument("--preset-steps", type=int, default=PRESET_STEPS)
-    parser.add_argument("--out", type=pathlib.Path, help="folder of the CSV and the PNG")
     args = parser.parse_args()
 
     photographs, validation, test = (
@@ -445,7 +420,6 @@ def main():
     )
     if args.smoke:
         args.seeds, args.steps, args.preset_steps = 2, 4, 4
-        args.out = args.out or pathlib.Path(tempfile.mkdtemp())
         validation, test = ([x[:64, :64] for x in images] for images in (validation, test))
     if args.choose:
         return choose(photographs, validation)
@@ -454,16 +428,10 @@ def main():
 
     rows, curves, models = compare(photographs, test, args.seeds, args.steps)
     verdict = report(rows)
-    out = args.out or RESULTS
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "weighted-conv.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    (out / "weighted-conv.txt").write_text(verdict + "\n")
     models = {arm: models[arm] for arm in ("ones", "density")}
-    plot(curves, picture_strip(models, test[0]), out / "weighted-conv.png")
-    print(f"Written to {out}")
+    figure = plot(curves, picture_strip(models, test[0]))
+    with _report.output_folder(args) as folder:
+        _report.write(folder, "weighted-conv", rows, verdict, figure)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from keras_zoo._catalog import PAPERS
 
 ROOT = pathlib.Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("[!_]*.py"))
 
 
 def test_every_paper_has_an_example_and_its_results():

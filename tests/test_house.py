@@ -60,6 +60,12 @@ def test_imports_go_down(path):
             assert own or FLOOR[parts[1]] < FLOOR[room], f"{room} imports {name}"
 
 
+def test_reductions_that_compilers_follow():
+    """`ops.max` and `ops.min` cut a graph of torch's compiler; `amax` and `amin` do not."""
+    found = [p.name for p in FILES if re.search(r"\bops\.(max|min)\(", p.read_text())]
+    assert not found
+
+
 def test_no_circles():
     """Inside a room files may import one another, but not in a ring."""
     module = {

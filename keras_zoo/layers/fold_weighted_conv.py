@@ -2,7 +2,7 @@
 
 from keras_zoo._catalog import component
 from keras_zoo.layers._cloning import clone_with
-from keras_zoo.layers.weighted_conv import BaseWeightedConv
+from keras_zoo.layers._weighted_conv import BaseWeightedConv
 
 
 @component(paper="weighted-conv")

@@ -6,14 +6,8 @@ import keras
 
 from keras_zoo._catalog import component
 from keras_zoo.layers._cloning import OTHER_CONVS, PLAIN_CONVS, clone_with
-from keras_zoo.layers.weighted_conv import (
-    BaseWeightedConv,
-    WeightedConv1D,
-    WeightedConv2D,
-    WeightedConv3D,
-    check_density,
-    default_density,
-)
+from keras_zoo.layers._weighted_conv import BaseWeightedConv, check_density, default_density
+from keras_zoo.layers.weighted_conv import WeightedConv1D, WeightedConv2D, WeightedConv3D
 
 _WEIGHTED = {
     keras.layers.Conv1D: WeightedConv1D,

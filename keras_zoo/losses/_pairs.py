@@ -20,7 +20,7 @@ def count(mask, dtype):
 def masked_softmax(x, mask):
     """Softmax over the selected entries of each row; 0 elsewhere and in rows that select none."""
     x = ops.where(mask, x, LOWEST)
-    e = ops.where(mask, ops.exp(x - ops.max(x, axis=-1, keepdims=True)), ops.zeros_like(x))
+    e = ops.where(mask, ops.exp(x - ops.amax(x, axis=-1, keepdims=True)), ops.zeros_like(x))
     return e / ops.maximum(ops.sum(e, axis=-1, keepdims=True), 1.0)
 
 

@@ -167,8 +167,8 @@ class MultiSimilarityLoss(PairBasedLoss):
 
 def _extremes(S, pos, neg):
     """Least similar positive and most similar negative of each row; 1e30, -1e30 for none."""
-    lowest = ops.min(ops.where(pos, S, -LOWEST), axis=-1, keepdims=True)
-    highest = ops.max(ops.where(neg, S, LOWEST), axis=-1, keepdims=True)
+    lowest = ops.amin(ops.where(pos, S, -LOWEST), axis=-1, keepdims=True)
+    highest = ops.amax(ops.where(neg, S, LOWEST), axis=-1, keepdims=True)
     return lowest, highest
 
 

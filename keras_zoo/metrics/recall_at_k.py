@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_batch, check_labels, check_ranks
+from keras_zoo.metrics._arrays import unit_rows
 from keras_zoo.ops.masked import LOWEST
 from keras_zoo.ops.pairs import l2_normalize, nan_if_nan, pair_masks
 
@@ -22,11 +23,6 @@ def _check_set(name, embeddings, labels):
             f"`{name}_labels`. Received: shapes {embeddings.shape} and {labels.shape}"
         )
     return embeddings, labels
-
-
-def _normalize(x):
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norm > 0, norm, 1.0)
 
 
 @component(paper="multi-similarity")
@@ -89,8 +85,8 @@ def recall_at_k(
         recall = np.full(len(ranks), np.nan)
         return float(recall[0]) if np.ndim(k) == 0 else recall
     if normalize:
-        gallery = _normalize(gallery)
-        queries = gallery if own else _normalize(queries)
+        gallery = unit_rows(gallery)
+        queries = gallery if own else unit_rows(queries)
 
     hits, valid = np.zeros(len(ranks)), 0
     rows = max(1, BLOCK // max(1, len(gallery)))
@@ -165,7 +161,7 @@ class RecallAtK(keras.metrics.Metric):
         labels = ops.reshape(y_true, (-1,))
         similarities = ops.matmul(features, ops.transpose(features))
         pos, neg = pair_masks(labels, ops.arange(ops.shape(labels)[0]), labels)
-        best = ops.max(ops.where(pos, similarities, LOWEST), axis=-1, keepdims=True)
+        best = ops.amax(ops.where(pos, similarities, LOWEST), axis=-1, keepdims=True)
         ahead = ops.sum(ops.cast(ops.logical_and(neg, similarities > best), "int32"), axis=-1)
         weight = ops.cast(ops.any(pos, axis=-1), self.dtype)
         if sample_weight is not None:

@@ -34,7 +34,7 @@ def masked_logsumexp(x: Tensor, mask: Tensor, axis: int = -1, floor: float | Non
     >>> keras_zoo.ops.masked_logsumexp(x, keras.ops.convert_to_tensor([[False, True]]))  # [3.]
     """
     x = ops.where(mask, x, LOWEST)
-    top = ops.max(ops.stop_gradient(x), axis=axis, keepdims=True)
+    top = ops.amax(ops.stop_gradient(x), axis=axis, keepdims=True)
     if floor is not None:
         top = ops.maximum(top, floor)
     # Below e^-80 a term is lost anyway, and exp() of far smaller numbers is many times slower.

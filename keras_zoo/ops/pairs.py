@@ -12,7 +12,7 @@ def l2_normalize(x: Tensor) -> Tensor:
 
     Rows are brought near 1 first, so that squares of large or small numbers stay in range.
     """
-    scale = ops.stop_gradient(ops.max(ops.abs(x), axis=-1, keepdims=True))
+    scale = ops.stop_gradient(ops.amax(ops.abs(x), axis=-1, keepdims=True))
     x = x / ops.where(scale > 0, scale, ops.ones_like(scale))
     return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-12))
 

@@ -1,9 +1,9 @@
 """Searching the density of weighted convolutions."""
 
 import math
-import numbers
 
 from keras_zoo._catalog import component
+from keras_zoo._checks import check_count
 
 # The README of the authors' code, outermost ring first.
 _BOUNDS = {
@@ -53,20 +53,17 @@ class DensitySearch:
     def __init__(self, objective, kernel_size=3, bounds=None, max_evaluations=30):
         if not callable(objective):
             raise ValueError(f"`objective` must be a function. Received: objective={objective!r}")
-        if not _is_int(kernel_size) or kernel_size < 3 or kernel_size % 2 == 0:
+        kernel_size = check_count("kernel_size", kernel_size)
+        if kernel_size < 3 or kernel_size % 2 == 0:
             raise ValueError(
                 "`kernel_size` must be an odd int of at least 3, since smaller kernels have no "
                 f"density. Received: kernel_size={kernel_size!r}"
             )
-        if not _is_int(max_evaluations) or max_evaluations < 1:
-            raise ValueError(
-                "`max_evaluations` must be a positive int. "
-                f"Received: max_evaluations={max_evaluations!r}"
-            )
+        max_evaluations = check_count("max_evaluations", max_evaluations)
         self.objective = objective
-        self.kernel_size = int(kernel_size)
+        self.kernel_size = kernel_size
         self.bounds = _checked_bounds(bounds, self.kernel_size)
-        self.max_evaluations = int(max_evaluations)
+        self.max_evaluations = max_evaluations
 
     def fit(self):
         """Searches, from the start each time.
@@ -106,10 +103,6 @@ class DensitySearch:
         value = value if math.isfinite(value) else math.inf
         self.history_.append((density, value))
         return value
-
-
-def _is_int(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _checked_bounds(bounds, kernel_size):

@@ -1,7 +1,9 @@
-"""Writes the outputs that every backend must give: `python -m tests.generic.parity`.
+"""Writes the outputs that every backend must give: `python -m tests.generic.parity [SLUG ...]`.
 
 Run it on one backend when a case is new or changed; the tests hold each backend against the file.
 """
+
+import sys
 
 import numpy as np
 
@@ -14,7 +16,7 @@ CASES = [*subjects.LOSSES, *subjects.LAYERS, *subjects.METRICS, *subjects.MODELS
 def main():
     """Writes tests/golden/parity/<paper>.npz."""
     papers = {}
-    for case in CASES:
+    for case in (case for case in CASES if case.paper in (sys.argv[1:] or [case.paper])):
         for i, output in enumerate(subjects.outputs(case)):
             papers.setdefault(case.paper, {})[f"{subjects.name(case)}_{i}"] = output
     (GOLDEN / "parity").mkdir(exist_ok=True)
