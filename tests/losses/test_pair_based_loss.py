@@ -309,7 +309,7 @@ def test_chunks_with_an_unknown_batch_size(n):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk_size", [None, 3])
+@pytest.mark.parametrize("chunk_size", [pytest.param(None, marks=pytest.mark.codegen), 3])
 def test_fit_compiled(chunk_size):
     labels, x = batch(22, d=5, seed=14)
     histories = []
