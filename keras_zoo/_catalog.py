@@ -15,6 +15,7 @@ PACKAGE = "keras_zoo"
 # Rooms hold one kind each. Keras meets the classes of the saved rooms in files, so they are
 # imported, and thereby registered, together with the package; the others wait until asked for.
 SAVED_ROOMS = {
+    "ops": "operation",
     "losses": "loss",
     "layers": "layer",
     "metrics": "metric",
@@ -59,6 +60,77 @@ PAPERS = {
         2025,
         "2505.24558",
     ),
+    "cwcl": Paper(
+        "CWCL: Cross-Modal Transfer with Continuously Weighted Contrastive Loss",
+        "Srinivasa, Cho, Yang, Saidutta, Lee, Shen, Jin",
+        2023,
+        "2309.14580",
+    ),
+    "unpg": Paper(
+        "Unified Negative Pair Generation toward Well-discriminative Feature Space "
+        "for Face Recognition",
+        "Jung, Lee, Oh, Park, Park, Son",
+        2022,
+        "2203.11593",
+    ),
+    "susana-distancia": Paper(
+        "SuSana Distancia is all you need: Enforcing class separability in metric learning "
+        "via two novel distance-based loss functions for few-shot image classification",
+        "Mendez-Ruiz et al.",
+        2023,
+        "2305.09062",
+    ),
+    "metrix": Paper(
+        "It Takes Two to Tango: Mixup for Deep Metric Learning",
+        "Venkataramanan, Psomas, Kijak, Amsaleg, Karantzalos, Avrithis",
+        2022,
+        "2106.04990",
+    ),
+    "mw-loss": Paper(
+        "Optimizing What Matters: AUC-Driven Learning for Robust Neural Retrieval",
+        "Sheikholeslami, Hosseini, Bechard, Daruru, Rajeswar",
+        2025,
+        "2510.00137",
+    ),
+    "ldr": Paper(
+        "Label Distributionally Robust Losses for Multi-class Classification: Consistency, "
+        "Robustness and Adaptivity",
+        "Zhu, Ying, Yang",
+        2023,
+        "2112.14869",
+    ),
+    "anyloss": Paper(
+        "AnyLoss: Transforming Classification Metrics into Loss Functions",
+        "Han, Moniz, Chawla",
+        2024,
+        "2405.14745",
+    ),
+    "comp-sum": Paper(
+        "Cross-Entropy Loss Functions: Theoretical Analysis and Applications",
+        "Mao, Mohri, Zhong",
+        2023,
+        "2304.07288",
+    ),
+    "z-loss": Paper(
+        "The Z-loss: a shift and scale invariant classification loss belonging to the "
+        "Spherical Family",
+        "de Brébisson, Vincent",
+        2016,
+        "1604.08859",
+    ),
+    "ensloss": Paper(
+        "EnsLoss: Stochastic Calibrated Loss Ensembles for Preventing Overfitting in "
+        "Classification",
+        "Dai",
+        2025,
+        "2409.00908",
+    ),
+    "discriminative-vs-generative": Paper(
+        "Revisiting Discriminative vs. Generative Classifiers: Theory and Implications",
+        "Zheng, Wu, Bao, Cao, Li, Zhu",
+        2023,
+        "2302.02334",
+    ),
 }
 
 
@@ -68,7 +140,7 @@ class Component:
 
     Attributes:
         name: name of the class or function.
-        kind: what it is: "loss", "layer", "metric", "trainer", "callback", "sampler", "model".
+        kind: what it is, a value of `ROOMS` such as "loss" or "layer".
         paper: slug of the paper, a key of `PAPERS`.
         arxiv: arXiv id of the paper.
         summary: first line of the docstring.

@@ -1,19 +1,45 @@
 """Losses for `model.compile`: pure functions of `(y_true, y_pred)`."""
 
 from keras_zoo.losses.binomial_deviance_loss import BinomialDevianceLoss
+from keras_zoo.losses.combined_loss import CombinedLoss
 from keras_zoo.losses.contrastive_loss import ContrastiveLoss
+from keras_zoo.losses.cwcl_loss import CWCLLoss
+from keras_zoo.losses.icnn_loss import ICNNLoss
+from keras_zoo.losses.info_nce_loss import InfoNCELoss
 from keras_zoo.losses.lifted_structure_loss import LiftedStructureLoss
+from keras_zoo.losses.mann_whitney_loss import MannWhitneyLoss
+from keras_zoo.losses.mann_whitney_retrieval_loss import MannWhitneyRetrievalLoss
+from keras_zoo.losses.margin_softmax_loss import MarginSoftmaxLoss
+from keras_zoo.losses.metrix_embedding_loss import metrix_embedding_loss
 from keras_zoo.losses.multi_similarity_loss import MultiSimilarityLoss
 from keras_zoo.losses.n_pair_loss import NPairLoss
 from keras_zoo.losses.pair_based_loss import PairBasedLoss
+from keras_zoo.losses.proto_triplet_loss import ProtoTripletLoss
+from keras_zoo.losses.prototypical_loss import PrototypicalLoss
+from keras_zoo.losses.taylor_softmax_loss import TaylorSoftmaxLoss
 from keras_zoo.losses.triplet_loss import TripletLoss
+from keras_zoo.losses.unpg_loss import UNPGLoss
+from keras_zoo.losses.z_loss import ZLoss
 
 __all__ = [
     "BinomialDevianceLoss",
+    "CWCLLoss",
+    "CombinedLoss",
     "ContrastiveLoss",
+    "ICNNLoss",
+    "InfoNCELoss",
     "LiftedStructureLoss",
+    "MannWhitneyLoss",
+    "MannWhitneyRetrievalLoss",
+    "MarginSoftmaxLoss",
     "MultiSimilarityLoss",
     "NPairLoss",
     "PairBasedLoss",
+    "ProtoTripletLoss",
+    "PrototypicalLoss",
+    "TaylorSoftmaxLoss",
     "TripletLoss",
+    "UNPGLoss",
+    "ZLoss",
+    "metrix_embedding_loss",
 ]

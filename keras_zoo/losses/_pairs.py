@@ -31,9 +31,9 @@ def join_weights(pos, neg, pos_weight, neg_weight):
 
 
 def check_soft(S, label, mask):
-    """`(S, label, mask)` as tensors of the shape of S: float, float, bool."""
+    """`(S, label, mask)` as tensors: float `(A, V)`, float that broadcasts to it, bool `(A, V)`."""
     S = ops.convert_to_tensor(S)
-    label = ops.broadcast_to(ops.cast(label, S.dtype), ops.shape(S))
+    label = ops.cast(label, S.dtype)
     if mask is None:
         return S, label, ops.ones_like(S, dtype="bool")
     return S, label, ops.broadcast_to(ops.cast(mask, "bool"), ops.shape(S))
@@ -41,16 +41,67 @@ def check_soft(S, label, mask):
 
 def soft_logsumexp(x, weight, mask, floor=None):
     """`log(exp(floor) + sum weight exp(x))` over the selected entries with a weight above 0."""
-    mask = ops.logical_and(mask, weight > 0)
-    x = x + ops.log(ops.where(mask, weight, ops.ones_like(weight)))
-    return masked_logsumexp(x, mask, floor=floor)
+    # A weight of NaN counts, so that it shows.
+    counts = ops.logical_not(weight <= 0)
+    x = x + ops.log(ops.where(counts, weight, ops.ones_like(weight)))
+    return masked_logsumexp(x, ops.logical_and(mask, counts), floor=floor)
+
+
+def losses_in_chunks(block_loss, x, n, chunk_size):
+    """`block_loss` of `n` rows, where no more than some of them are worked on at a time.
+
+    Each block is worked out again when its gradient is asked for, and nothing of it is kept.
+
+    Args:
+        block_loss: function `(x, rows)` to `(R,)`, the losses of the rows whose numbers `rows` are
+            int32 `(R,)`. It may use all of `x`; whatever else it uses is a constant.
+        x: float tensor, what the gradient is taken of.
+        n: int, or scalar int tensor.
+        chunk_size: int, or scalar int tensor, rows in a block.
+
+    Returns:
+        `(n,)`.
+    """
+    steps = (n + chunk_size - 1) // chunk_size
+
+    def block(k):
+        # The last block repeats the last row where rows run out.
+        index = k * chunk_size + ops.arange(chunk_size)
+        return ops.minimum(index, n - 1), index < n
+
+    def forward(x):
+        def body(k, losses):
+            return ops.slice_update(losses, (k * chunk_size,), block_loss(x, block(k)[0]))
+
+        losses = ops.zeros((steps * chunk_size,), dtype=x.dtype)
+        return ops.fori_loop(0, steps, body, losses)[:n]
+
+    def backward(x, upstream):
+        upstream = ops.pad(upstream, (0, steps * chunk_size - n))
+
+        def body(k, grad):
+            rows, real = block(k)
+            u = ops.slice(upstream, (k * chunk_size,), (chunk_size,))
+            u = ops.where(real, u, ops.zeros_like(u))
+            return grad + input_gradient(lambda x: u * block_loss(x, rows), x, create_graph=True)
+
+        return ops.fori_loop(0, steps, body, ops.zeros_like(x))
+
+    @ops.custom_gradient
+    def losses_of(x):
+        def grad(*args, upstream=None):
+            if upstream is None:
+                return backward(x, args[0])
+            return backward(args[0], upstream)
+
+        # Nothing in here may be recorded for a gradient: that would keep every block.
+        return forward(ops.stop_gradient(x)), grad
+
+    return losses_of(x)
 
 
 def row_losses_in_chunks(row_loss, features, labels, chunk_size):
     """`row_loss` of each row of `S = F F^T`, where no more than some rows of S exist at a time.
-
-    The gradient is worked out row by row again when it is asked for: with `G = dL/dS`,
-    `dL/dF = G F + G^T F`, which adds up over rows.
 
     Args:
         row_loss: function `(S, pos, neg)` to `(R,)`, for blocks `(R, N)`.
@@ -61,50 +112,9 @@ def row_losses_in_chunks(row_loss, features, labels, chunk_size):
     Returns:
         `(N,)`.
     """
-    n = ops.shape(features)[0]
-    steps = (n + chunk_size - 1) // chunk_size
 
-    def block(k, features):
-        # The last block repeats the last row where rows run out.
-        index = k * chunk_size + ops.arange(chunk_size)
-        rows = ops.minimum(index, n - 1)
-        row_features = ops.take(features, rows, axis=0)
-        masks = pair_masks(ops.take(labels, rows, axis=0), rows, labels)
-        similarities = ops.matmul(row_features, ops.transpose(features))
-        return row_features, similarities, masks, index < n
+    def block_loss(features, rows):
+        similarities = ops.matmul(ops.take(features, rows, axis=0), ops.transpose(features))
+        return row_loss(similarities, *pair_masks(ops.take(labels, rows, axis=0), rows, labels))
 
-    def forward(features):
-        def body(k, losses):
-            _, s, (pos, neg), _ = block(k, features)
-            return ops.slice_update(losses, (k * chunk_size,), row_loss(s, pos, neg))
-
-        losses = ops.zeros((steps * chunk_size,), dtype=features.dtype)
-        return ops.fori_loop(0, steps, body, losses)[:n]
-
-    def backward(features, upstream):
-        upstream = ops.pad(upstream, (0, steps * chunk_size - n))
-
-        def body(k, carry):
-            row_grad, grad = carry
-            rows, s, (pos, neg), real = block(k, features)
-            g = input_gradient(lambda s: row_loss(s, pos, neg), s, create_graph=True)
-            u = ops.slice(upstream, (k * chunk_size,), (chunk_size,))
-            g = g * ops.where(real, u, ops.zeros_like(u))[:, None]
-            row_grad = ops.slice_update(row_grad, (k * chunk_size, 0), ops.matmul(g, features))
-            return row_grad, grad + ops.matmul(ops.transpose(g), rows)
-
-        row_grad = ops.zeros((steps * chunk_size, features.shape[1]), dtype=features.dtype)
-        row_grad, grad = ops.fori_loop(0, steps, body, (row_grad, ops.zeros_like(features)))
-        return row_grad[:n] + grad
-
-    @ops.custom_gradient
-    def losses_of(features):
-        def grad(*args, upstream=None):
-            if upstream is None:
-                return backward(features, args[0])
-            return backward(args[0], upstream)
-
-        # Nothing in here may be recorded for a gradient: that would keep every block.
-        return forward(ops.stop_gradient(features)), grad
-
-    return losses_of(features)
+    return losses_in_chunks(block_loss, features, ops.shape(features)[0], chunk_size)

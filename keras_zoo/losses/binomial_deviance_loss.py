@@ -76,7 +76,7 @@ class BinomialDevianceLoss(PairBasedLoss):
 
         Args:
             S: similarities `(A, V)`.
-            label: `(A, V)`, y, from 0 (negative) to 1 (positive).
+            label: `(A, V)`, y, from 0 (negative) to 1 (positive), or one number for all.
             mask: bool `(A, V)`, which examples an anchor looks at. None for all.
 
         Returns:

@@ -171,7 +171,7 @@ class PairBasedLoss(ZooLoss):
 
         Args:
             S: similarities `(A, V)`.
-            label: `(A, V)`, from 0 (negative) to 1 (positive).
+            label: `(A, V)`, from 0 (negative) to 1 (positive), or one number for all.
             mask: bool `(A, V)`, which examples an anchor looks at. None for all.
 
         Returns:

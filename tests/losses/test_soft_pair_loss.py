@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from keras_zoo import losses
-from tests.harness import assert_close, gradient
+from tests.harness import assert_close, golden, gradient
 
 LOSSES = {
     "contrastive": losses.ContrastiveLoss(0.2),
@@ -70,3 +70,28 @@ def test_lifted_is_zero_without_either_side(name):
     if name == "lifted":
         for label in (0.0, 1.0):
             assert_close(LOSSES[name].soft_pair_loss(S, np.full_like(S, label)), np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("contrastive", losses.ContrastiveLoss(0.5)),
+        ("binomial", losses.BinomialDevianceLoss(2.0, 50.0, 0.5)),
+        ("lifted", losses.LiftedStructureLoss(1.0)),
+        ("ms", losses.MultiSimilarityLoss(2.0, 40.0, 0.5, 0.1)),
+    ],
+)
+def test_matches_independent_computation(name, loss):
+    g = golden("metrix", "soft_labels")
+    assert_close(loss.soft_pair_loss(g["sim"], g["label"], g["mask"]), g[name])
+
+
+@every_loss
+@pytest.mark.parametrize("part", ["S", "label"])
+def test_nan_in_nan_out(name, part):
+    arguments = {"S": S.copy(), "label": Y.copy(), "mask": MASK}
+    row, column = np.argwhere(MASK)[0]
+    arguments[part][row, column] = np.nan
+    found = np.asarray(LOSSES[name].soft_pair_loss(**arguments))
+    assert np.isnan(found[row])
+    assert np.isfinite(np.delete(found, row)).all()
