@@ -5,7 +5,6 @@ the file is imported. Framework code stays in here, so that the rest of the pack
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,18 +51,6 @@ if keras.backend.backend() == "tensorflow":
             value, x, cotangent, unconnected_gradients="zero"
         )
 
-    def gather_rows(variable: keras.Variable, indices: Tensor) -> Tensor:
-        """Rows of a variable."""
-        if in_stateless_scope():
-            return tf.gather(tf.convert_to_tensor(variable.value), indices)
-        # Reading a variable whose rows are written to would copy it whole.
-        return variable._value.sparse_read(indices)
-
-    def write_rows(variable: keras.Variable, start: int, rows: Tensor) -> None:
-        """Puts rows in the place of those from `start` on, in place."""
-        where = tf.range(start, start + rows.shape[0])
-        variable._value.scatter_update(tf.IndexedSlices(rows, where))
-
     def scatter_add_rows(variable: keras.Variable, indices: Tensor, updates: Tensor) -> None:
         """Adds `updates[i]` to row `indices[i]` of a variable, in place."""
         updates = tf.cast(updates, variable.dtype)
@@ -108,15 +95,6 @@ elif keras.backend.backend() == "torch":
 
         return value, vjp
 
-    def gather_rows(variable: keras.Variable, indices: Tensor) -> Tensor:
-        """Rows of a variable."""
-        return torch.index_select(variable.value, 0, indices.to(torch.int64))
-
-    def write_rows(variable: keras.Variable, start: int, rows: Tensor) -> None:
-        """Puts rows in the place of those from `start` on, in place."""
-        with torch.no_grad():
-            variable.value[start : start + len(rows)] = rows
-
     def scatter_add_rows(variable: keras.Variable, indices: Tensor, updates: Tensor) -> None:
         """Adds `updates[i]` to row `indices[i]` of a variable, in place."""
         value, indices = variable.value, indices.to(torch.int64)
@@ -146,18 +124,6 @@ else:
 
         value, pullback = jax.vjp(frozen, keras.ops.convert_to_tensor(x))
         return value, lambda cotangent: pullback(cotangent)[0]
-
-    def gather_rows(variable: keras.Variable, indices: Tensor) -> Tensor:
-        """Rows of a variable."""
-        return jax.numpy.asarray(variable.value)[indices]
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def _with_rows(value: Tensor, start: Tensor, rows: Tensor) -> Tensor:
-        return jax.lax.dynamic_update_slice_in_dim(value, rows, start, axis=0)
-
-    def write_rows(variable: keras.Variable, start: int, rows: Tensor) -> None:
-        """Puts rows in the place of those from `start` on, in place."""
-        variable.assign(_with_rows(variable.value, start, rows))
 
     def scatter_add_rows(variable: keras.Variable, indices: Tensor, updates: Tensor) -> None:
         """Adds `updates[i]` to row `indices[i]` of a variable, in place once jitted."""

@@ -1,7 +1,6 @@
 """Layers: everything with weights or other state that a network learns."""
 
 from keras_zoo.layers.cosine_classifier import CosineClassifier
-from keras_zoo.layers.factored_dense import FactoredDense
 from keras_zoo.layers.fold_weighted_conv import fold_weighted_conv
 from keras_zoo.layers.logit_scale import LogitScale
 from keras_zoo.layers.to_weighted_conv import to_weighted_conv
@@ -9,7 +8,6 @@ from keras_zoo.layers.weighted_conv import WeightedConv1D, WeightedConv2D, Weigh
 
 __all__ = [
     "CosineClassifier",
-    "FactoredDense",
     "LogitScale",
     "WeightedConv1D",
     "WeightedConv2D",

@@ -16,10 +16,8 @@ from keras_zoo.losses.n_pair_loss import NPairLoss
 from keras_zoo.losses.pair_based_loss import PairBasedLoss
 from keras_zoo.losses.proto_triplet_loss import ProtoTripletLoss
 from keras_zoo.losses.prototypical_loss import PrototypicalLoss
-from keras_zoo.losses.taylor_softmax_loss import TaylorSoftmaxLoss
 from keras_zoo.losses.triplet_loss import TripletLoss
 from keras_zoo.losses.unpg_loss import UNPGLoss
-from keras_zoo.losses.z_loss import ZLoss
 
 __all__ = [
     "BinomialDevianceLoss",
@@ -37,9 +35,7 @@ __all__ = [
     "PairBasedLoss",
     "ProtoTripletLoss",
     "PrototypicalLoss",
-    "TaylorSoftmaxLoss",
     "TripletLoss",
     "UNPGLoss",
-    "ZLoss",
     "metrix_embedding_loss",
 ]
