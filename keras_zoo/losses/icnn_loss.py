@@ -3,9 +3,8 @@
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_count
 from keras_zoo.losses._base import ZooLoss
-from keras_zoo.ops.icnn import icnn_score
+from keras_zoo.ops.icnn import check_neighbors, icnn_score
 
 
 @component(paper="susana-distancia")
@@ -45,13 +44,7 @@ class ICNNLoss(ZooLoss):
 
     def __init__(self, k=4, num_neighbors=None, name="icnn_loss", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.k = check_count("k", k)
-        if num_neighbors is not None and check_count("num_neighbors", num_neighbors) < k:
-            raise ValueError(
-                "`num_neighbors` must be at least `k`, or None. "
-                f"Received: num_neighbors={num_neighbors}, k={k}"
-            )
-        self.num_neighbors = num_neighbors
+        self.k, self.num_neighbors = check_neighbors(k, num_neighbors)
 
     def call(self, y_true, y_pred):
         """The loss of the batch, on each row, `(N,)`."""
