@@ -41,7 +41,7 @@ SETTINGS = {
     (1, "ICNN"): 3e-3,
     (1, METHOD): 1e-2,
     (5, BASELINE): 1e-2,
-    (5, "PT"): 3e-3,
+    (5, "PT"): 3e-2,
     (5, "ICNN"): 1e-2,
     (5, METHOD): 1e-2,
 }

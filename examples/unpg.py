@@ -121,6 +121,7 @@ class Watch(keras.callbacks.Callback):
         self.features, self.held_out, self.found = features, held_out, []
 
     def on_epoch_end(self, epoch, logs=None):
+        """Measures."""
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
         images, labels = self.held_out

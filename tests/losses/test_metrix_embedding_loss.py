@@ -143,7 +143,7 @@ def test_blocks_change_nothing(name, pairing):
     [(1, {}, 1), (10**6, {"chunk_size": 2}, 2), (10**6, {}, 9)],
 )
 def test_no_more_than_a_block_at_a_time(block, kwargs, rows, monkeypatch):
-    """The similarities of all anchors to all mixed examples are never formed where they need not."""
+    """The similarities of all anchors to all mixed examples are never formed without need."""
     seen = []
 
     class Spy(losses.MultiSimilarityLoss):
