@@ -45,8 +45,8 @@ def test_gradients_are_those_of_the_formula():
     kernel = rng.normal(size=(4, 2))
 
     layer.kernel.assign(kernel)
-    x32, upstream32 = x.astype("float32"), upstream.astype("float32")
-    _, grad = gradient(lambda x: ops.sum(layer(x) * upstream32), x32)
+    weights = ops.convert_to_tensor(upstream, "float32")
+    _, grad = gradient(lambda x: ops.sum(layer(x) * weights), x.astype("float32"))
     expected = numeric_gradient(lambda x: (naive(x, kernel) * upstream).sum(), x)
     assert_close(grad, expected, rtol=1e-4, atol=1e-5)
 

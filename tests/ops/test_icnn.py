@@ -67,7 +67,8 @@ def test_matches_official_code(name):
     assert_close(-np.log(to_numpy(found)), g["icnn_loss"].astype("float32"))
     x = g["embeddings"].astype("float64")
     assert naive(g["labels"], x, int(g["k"]), None if m < 0 else m) == pytest.approx(
-        math.exp(-g["icnn_loss"]), rel=1e-12
+        math.exp(-g["icnn_loss"]),
+        rel=1e-7,  # the digits that the official code's float32 constants leave
     )
 
 
