@@ -80,7 +80,7 @@ def _result(slug):
         for metric in metrics:
             values = [float(row[metric]) for row in group if row[metric]]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}" if values else "–")
+            cells.append(f"{statistics.mean(values):.3f}{spread}" if values else "")
         body.append([*key, str(len(group)), *cells])
     verdict = path.with_suffix(".txt").read_text().strip()
     head = table(["arm", *settings, "seeds", *metrics], body)

@@ -29,6 +29,11 @@ class ICNNLoss(ZooLoss):
     Output before reduction: `(N,)`. If all neighbours are of one's own class it is 0, with a
     gradient of 0. NaN in a row gives NaN for all.
 
+    The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
+    over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
+
     Raises:
         ValueError: an argument is out of its range; `y_true` and `y_pred` do not fit together;
             fewer than 4 rows, so mind the last batch of an epoch.
