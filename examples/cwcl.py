@@ -41,7 +41,14 @@ TEMPERATURES = (0.07, 0.15, 0.3, 0.6, 1.2)
 LEARNING_RATES = (1e-3, 3e-3)
 EPOCHS_A_LOOK, LOOKS = 5, 12
 # Temperature (the first one, where it is learned), learning rate, epochs: `--choose --seeds 3`.
-CHOSEN = dict.fromkeys(ARMS, (0.15, 1e-3, 60))
+CHOSEN = {
+    "InfoNCE": (0.15, 3e-3, 5),
+    METHOD: (0.3, 1e-3, 20),
+    "InfoNCE" + LEARNED: (0.6, 1e-3, 20),
+    METHOD + LEARNED: (1.2, 3e-3, 20),
+    "CWCL, weights from V's classes": (0.6, 1e-3, 30),
+    "CWCL, no reverse term": (0.3, 3e-3, 25),
+}
 
 
 def halves():

@@ -37,16 +37,17 @@ RETRIEVAL = {
     "Mann-Whitney within queries": lambda t: MannWhitneyRetrievalLoss(t, scope="query"),
 }
 GOALS = {"auc": "AUC", "ndcg_at_10": "nDCG@10"}
-TEMPERATURES, LEARNING_RATES = (0.01, 0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3)
+TEMPERATURES, LEARNING_RATES = (0.01, 0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3, 1e-2)
 MAX_EPOCHS, PATIENCE = 60, 6
 # (goal, arm): temperature and learning rate, by `--choose --seeds 1`.
-CHOSEN = {(goal, arm): (0.1, 1e-3) for goal in GOALS for arm in RETRIEVAL}
+CHOSEN = {(goal, arm): (0.1, 3e-3) for goal in GOALS for arm in RETRIEVAL}
+CHOSEN["auc", "contrastive"] = (0.1, 1e-2)
 
 BINARY = "binary cross-entropy"
 # Second number: the temperature, or the weight decay of the baseline.
 LOGIT_GRIDS = {METHOD: (0.1, 0.3, 1.0, 3.0), BINARY: (0.0, 0.01, 0.1, 0.3)}
 LOGIT_LEARNING_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
-LOGIT_CHOSEN = {METHOD: (3e-2, 1.0), BINARY: (3e-2, 0.0)}
+LOGIT_CHOSEN = {METHOD: (1e-1, 0.3), BINARY: (1e-1, 0.0)}
 
 
 class Corpus:

@@ -52,11 +52,25 @@ def results():
     return "\n\n".join(_result(slug) for slug in PAPERS)
 
 
+# Columns that tell the rows of an arm apart, and those that say how it was trained.
+SETTINGS = ("sigma", "labels", "task", "chosen_for", "shots")
+CHOICES = (
+    "steps",
+    "epochs",
+    "episodes",
+    "learning_rate",
+    "weight_decay",
+    "temperature",
+    "scale",
+    "margin",
+)
+
+
 def _result(slug):
     path = ROOT / "examples" / "results" / f"{slug}.csv"
     rows = list(csv.DictReader(path.open()))
-    settings = [c for c in rows[0] if c in ("sigma",)]
-    metrics = [c for c in rows[0] if c not in ("arm", "seed", "steps", *settings)]
+    settings = [c for c in rows[0] if c in SETTINGS]
+    metrics = [c for c in rows[0] if c not in ("arm", "seed", *SETTINGS, *CHOICES)]
     groups = {}
     for row in rows:
         groups.setdefault((row["arm"], *(row[s] for s in settings)), []).append(row)
@@ -64,9 +78,9 @@ def _result(slug):
     for key, group in groups.items():
         cells = []
         for metric in metrics:
-            values = [float(row[metric]) for row in group]
+            values = [float(row[metric]) for row in group if row[metric]]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}")
+            cells.append(f"{statistics.mean(values):.3f}{spread}" if values else "")
         body.append([*key, str(len(group)), *cells])
     verdict = path.with_suffix(".txt").read_text().strip()
     head = table(["arm", *settings, "seeds", *metrics], body)

@@ -44,10 +44,10 @@ class CWCLLoss(ZooLoss):
     Output before reduction: `(N,)`. One example alone gives 0. A row of zeros keeps cosine 0 and
     weight 1/2 with all, itself included. NaN in an embedding reaches all that meet it.
 
-    `q` gets no gradient through the weights, yet one through `Z`: freezing its tower is the
-    model's business. Under `keras.distribution` on JAX a step that is spread over devices sees
-    the whole batch; the replicas of TensorFlow's `tf.distribute` and of torch's process groups
-    each see their own part.
+    `q` gets no gradient through the weights, yet one through `Z`: freezing its tower is the model's
+    business. Under `keras.distribution` on JAX a step that is spread over devices sees the whole
+    batch; the replicas of TensorFlow's `tf.distribute` and of torch's process groups each see their
+    own part, unless `keras_zoo.ops.all_gather` brings the parts together first.
 
     Raises:
         ValueError: an argument is out of its range; `y_pred` is no batch of two views; `y_true`

@@ -3,9 +3,8 @@
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_count
 from keras_zoo.losses._base import ZooLoss
-from keras_zoo.ops.icnn import icnn_score
+from keras_zoo.ops.icnn import check_neighbors, icnn_score
 
 
 @component(paper="susana-distancia")
@@ -30,6 +29,11 @@ class ICNNLoss(ZooLoss):
     Output before reduction: `(N,)`. If all neighbours are of one's own class it is 0, with a
     gradient of 0. NaN in a row gives NaN for all.
 
+    The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
+    over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
+
     Raises:
         ValueError: an argument is out of its range; `y_true` and `y_pred` do not fit together;
             fewer than 4 rows, so mind the last batch of an epoch.
@@ -45,13 +49,7 @@ class ICNNLoss(ZooLoss):
 
     def __init__(self, k=4, num_neighbors=None, name="icnn_loss", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.k = check_count("k", k)
-        if num_neighbors is not None and check_count("num_neighbors", num_neighbors) < k:
-            raise ValueError(
-                "`num_neighbors` must be at least `k`, or None. "
-                f"Received: num_neighbors={num_neighbors}, k={k}"
-            )
-        self.num_neighbors = num_neighbors
+        self.k, self.num_neighbors = check_neighbors(k, num_neighbors)
 
     def call(self, y_true, y_pred):
         """The loss of the batch, on each row, `(N,)`."""

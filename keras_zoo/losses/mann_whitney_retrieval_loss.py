@@ -50,7 +50,8 @@ class MannWhitneyRetrievalLoss(BaseMannWhitneyLoss):
 
     The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
     over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
-    process groups each see their own part.
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
 
     Raises:
         ValueError: an argument is out of its range; `y_pred` is no batch of views; `y_true` holds

@@ -45,6 +45,11 @@ class MultiSimilarityLoss(PairBasedLoss):
 
     Output before reduction: `(N,)`.
 
+    The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
+    over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
+
     Example:
     >>> model.compile("adam", loss=keras_zoo.losses.MultiSimilarityLoss())
 

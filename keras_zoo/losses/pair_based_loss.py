@@ -49,6 +49,11 @@ class PairBasedLoss(ZooLoss):
     since rows may come in blocks. Its weights are then found by automatic differentiation, as
     absolute values; `weights_from_similarities` may give them in closed form.
 
+    The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
+    over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
+
     Raises:
         ValueError: an argument is out of its range; `y_true` and `y_pred` do not fit together.
 

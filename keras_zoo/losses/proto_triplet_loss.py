@@ -37,6 +37,11 @@ class ProtoTripletLoss(EpisodeLoss):
     gets the gradient. A query on its prototype has a finite gradient. NaN in a row gives NaN for
     all.
 
+    The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
+    over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
+
     Raises:
         ValueError: an argument is out of its range; `y_true` and `y_pred` do not fit together.
 

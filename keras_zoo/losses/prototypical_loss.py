@@ -34,6 +34,11 @@ class PrototypicalLoss(EpisodeLoss):
     Output before reduction: `(N,)`. A class of no more than `shots` rows has a prototype and no
     query. Without a query, or with one class alone, all is 0. NaN in a row gives NaN for all.
 
+    The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
+    over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
+
     Raises:
         ValueError: an argument is out of its range; `y_true` and `y_pred` do not fit together.
 

@@ -43,7 +43,12 @@ class UNPGLoss(MarginSoftmaxLoss):
 
     Output before reduction: `(N,)`. Sample weights weigh examples, not pairs. A batch of one class,
     or of one example, has no pair: then this is `MarginSoftmaxLoss`. NaN in a feature gives NaN
-    for all. With replicas, each sees the pairs of its own batch.
+    for all.
+
+    The batch is one thing to this loss. Under `keras.distribution` on JAX a step that is spread
+    over devices sees the whole of it; the replicas of TensorFlow's `tf.distribute` and of torch's
+    process groups each see their own part, unless `keras_zoo.ops.all_gather` brings the parts
+    together first.
 
     Raises:
         ValueError: an argument is out of its range; `y_true` and `y_pred` do not fit together;

@@ -59,12 +59,7 @@ def icnn_score(
     Reference: arXiv:2305.09062, section 3.2; github.com/maumruiz/FSL-Loss. This is the score that
     the official code trains with; the paper's has a penalty for variance and powers besides.
     """
-    k = check_count("k", k)
-    if num_neighbors is not None and check_count("num_neighbors", num_neighbors) < k:
-        raise ValueError(
-            "`num_neighbors` must be at least `k`, or None. "
-            f"Received: num_neighbors={num_neighbors}, k={k}"
-        )
+    k, num_neighbors = check_neighbors(k, num_neighbors)
     labels, x = ops.convert_to_tensor(labels), ops.convert_to_tensor(embeddings)
     check_batch(labels, x)
     if keras.backend.standardize_dtype(x.dtype) != "float64":
@@ -97,6 +92,20 @@ def icnn_score(
     separation = (1 - inner + ops.where(has_outer, outer, ops.ones_like(outer))) / 2
     gamma = ops.where(few, ops.ones_like(outer), ops.mean(same))
     return (separation + gamma) / 2 + nan_if_nan(x)
+
+
+def check_neighbors(k: Any, num_neighbors: Any) -> tuple[int, int | None]:
+    """`k` and `num_neighbors`, if they are counts that go together."""
+    k = check_count("k", k)
+    if num_neighbors is None:
+        return k, None
+    number = check_count("num_neighbors", num_neighbors)
+    if number < k:
+        raise ValueError(
+            "`num_neighbors` must be at least `k`, or None. "
+            f"Received: num_neighbors={num_neighbors}, k={k}"
+        )
+    return k, number
 
 
 def _at_most(number: Any, limit: Any) -> Any:

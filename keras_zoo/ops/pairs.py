@@ -18,21 +18,8 @@ def l2_normalize(x: Tensor) -> Tensor:
 
 
 def inner_products(features: Tensor) -> Tensor:
-    """`S = F F^T`, `(N, N)`, of features `(N, D)`, with a gradient of one product in place of two.
-
-    Since both factors are `F`, `dL/dF = G F + G^T F = (G + G^T) F` with `G = dL/dS`.
-    """
-
-    @ops.custom_gradient
-    def product(features: Tensor) -> tuple[Tensor, Any]:
-        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
-            # torch hands over the arguments by position, so that their own gradient is known.
-            rows, g = (args[0], upstream) if upstream is not None else (features, args[0])
-            return ops.matmul(g + ops.transpose(g), rows)
-
-        return ops.matmul(features, ops.transpose(features)), grad
-
-    return product(features)
+    """`S = F F^T`, `(N, N)`, of features `(N, D)`."""
+    return ops.matmul(features, ops.transpose(features))
 
 
 def pair_masks(row_labels: Tensor, row_index: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ class LossCase:
         y_true: what the loss takes, `(N, ...)`, as numpy.
         y_pred: likewise, float32, at a point where the loss is smooth.
         separable: whether example i of the loss depends on row i alone.
+        ordered_within_classes: whether the order of the rows of one class means something.
         paper: slug.
     """
 
@@ -30,6 +31,7 @@ class LossCase:
     y_pred: np.ndarray
     paper: str
     separable: bool = False
+    ordered_within_classes: bool = False
 
 
 @dataclasses.dataclass

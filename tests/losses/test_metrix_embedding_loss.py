@@ -143,7 +143,7 @@ def test_blocks_change_nothing(name, pairing):
     [(1, {}, 1), (10**6, {"chunk_size": 2}, 2), (10**6, {}, 9)],
 )
 def test_no_more_than_a_block_at_a_time(block, kwargs, rows, monkeypatch):
-    """The similarities of all anchors to all mixed examples are never formed where they need not."""
+    """The similarities of all anchors to all mixed examples are never formed without need."""
     seen = []
 
     class Spy(losses.MultiSimilarityLoss):
@@ -245,8 +245,10 @@ def test_opposite_halves_vanish():
     x = np.zeros((9, 4), "float32")
     x[:, 0], x[2, 1], x[1, 0], x[1, 1] = 1, 0.2, -1, -0.2
     found = vector([0, 1, 0, 2, 2, 2, 2, 2, 2], x, LOSSES["contrastive"], 0.5)
-    rest = 0.5 * (1 + x[2] / np.linalg.norm(x[2]))[0] / np.linalg.norm(
-        0.5 * (np.eye(4)[0] + x[2] / np.linalg.norm(x[2]))
+    rest = (
+        0.5
+        * (1 + x[2] / np.linalg.norm(x[2]))[0]
+        / np.linalg.norm(0.5 * (np.eye(4)[0] + x[2] / np.linalg.norm(x[2])))
     )
     # six mixtures with copies of the anchor, and the one that vanishes
     assert_close(found[0], 6 / 7 * (-0.5 * rest + 0.5 * (rest - 0.5)), atol=1e-3)

@@ -156,7 +156,9 @@ def naive_soft_labels(loss, terms, own, lam):
             [-y * v + (1 - y) * max(0, v - loss.margin) for y, v in zip(labels, s, strict=True)]
         )
     pull = sum(y * np.exp(-loss.alpha * (v - loss.base)) for y, v in zip(labels, s, strict=True))
-    push = sum((1 - y) * np.exp(loss.beta * (v - loss.base)) for y, v in zip(labels, s, strict=True))
+    push = sum(
+        (1 - y) * np.exp(loss.beta * (v - loss.base)) for y, v in zip(labels, s, strict=True)
+    )
     return np.log1p(pull) / loss.alpha + np.log1p(push) / loss.beta
 
 
@@ -270,9 +272,7 @@ class Counter(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.passes = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="passes"
-        )
+        self.passes = self.add_weight(shape=(), initializer="zeros", trainable=False, name="passes")
 
     def call(self, x, training=None):
         if training:
@@ -412,9 +412,9 @@ def test_bad_arguments(kwargs, message):
 def test_what_it_cannot_train_on():
     model = trainer("input")
     for kwargs in ({"loss": "mse"}, {"loss_weights": [1.0]}):
-        with pytest.raises(ValueError, match="`loss`.*must be None.*Received: "):
+        with pytest.raises(ValueError, match=r"`loss`.*must be None.*Received: "):
             model.compile("sgd", **kwargs)
-    with pytest.raises(ValueError, match="`y` must hold.*Received: y=None"):
+    with pytest.raises(ValueError, match=r"`y` must hold.*Received: y=None"):
         model.compute_loss(X, None, model(X))
-    with pytest.raises(ValueError, match="floats. Received: "):
+    with pytest.raises(ValueError, match=r"floats. Received: "):
         model.compute_loss(np.ones((9, 5), "int32"), Y, model(X))

@@ -16,7 +16,7 @@ X = np.random.default_rng(0).normal(size=(10, 5)).astype("float32")
 def build(dtype):
     layers = keras.layers
     encoder = [keras.Input((5,)), layers.Dense(6, "tanh", dtype=dtype, name="features")]
-    return Metrix(
+    model = Metrix(
         keras.Sequential(encoder, name="encoder"),
         layers.Dense(3, dtype=dtype, name="head"),
         BinomialDevianceLoss(2.0, 5.0, chunk_size=64),
@@ -27,6 +27,8 @@ def build(dtype):
         seed=3,
         dtype=dtype,
     )
+    model(X)
+    return model
 
 
 CASES = [
