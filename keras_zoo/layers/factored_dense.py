@@ -242,14 +242,12 @@ class FactoredDense(keras.layers.Layer):
         old = self.inverse_mixer_t
         if h.shape[0] is not None and h.shape[0] > h.shape[1]:
             change = rate * ops.matmul(ops.transpose(h), t * h)
-            change = ops.eye(h.shape[1], dtype=h.dtype) - change
-            inverse = ops.transpose(ops.solve(change, ops.transpose(old)))
+            inverse = ops.transpose(_solve_identity_less(change, ops.transpose(old)))
             return inverse, ops.matmul(h, ops.transpose(inverse))
         # The same by Woodbury's identity, from a system of N equations.
         images = ops.matmul(h, ops.transpose(old))
         change = rate * ops.matmul(h, ops.transpose(t * h))
-        change = ops.eye(ops.shape(h)[0], dtype=h.dtype) - change
-        solved = ops.solve(change, ops.concatenate([h, images], axis=1))
+        solved = _solve_identity_less(change, ops.concatenate([h, images], axis=1))
         solved_h, new_images = ops.split(solved, 2, axis=1)
         return old + rate * ops.matmul(ops.transpose(t * images), solved_h), new_images
 
@@ -361,8 +359,9 @@ class FactoredDense(keras.layers.Layer):
                 f"`inputs` must be `(N, {d})` and `indices` `(N, K)`. Received: inputs of shape "
                 f"{shapes[0]}, indices of shape {shapes[1]}"
             )
-        if "int" not in keras.backend.standardize_dtype(indices.dtype):
-            raise ValueError(f"`indices` must be integers. Received: dtype {indices.dtype}")
+        dtype = keras.backend.standardize_dtype(indices.dtype)
+        if "int" not in dtype:
+            raise ValueError(f"`indices` must be integers. Received: dtype {dtype}")
         return inputs, ops.cast(indices, "int32")
 
     def compute_output_shape(self, input_shape):
@@ -396,6 +395,13 @@ def _square(rows):
 
 def _add_up(rows):
     return ops.sum(rows, axis=0)
+
+
+def _solve_identity_less(change, right):
+    """`x` with `(I - change) x = right`, where TensorFlow would stop at a NaN in `change`."""
+    identity = ops.eye(ops.shape(change)[0], dtype=change.dtype)
+    left = identity - change
+    return ops.solve(ops.where(ops.isfinite(left), left, identity), right)
 
 
 def _sparse_products(indices, values):

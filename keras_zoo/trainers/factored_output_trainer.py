@@ -261,8 +261,9 @@ class _Stabilizer(keras.callbacks.Callback):
         self.first = batch
 
     def on_train_batch_end(self, batch, logs=None):
-        # Several steps may have been made in one execution.
-        before = self.steps
+        # Several steps may have been made in one execution, of which an epoch's last one has less.
+        before, steps = self.steps, self.params.get("steps")
+        batch = min(batch, steps - 1) if steps else batch
         self.steps += batch - self.first + 1
         if self.steps // self.period > before // self.period:
             if hasattr(self.model, "jax_state_sync"):

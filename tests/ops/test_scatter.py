@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_zoo.ops import scatter_add_rows
+from keras_zoo.ops.scatter import gather_rows, map_rows, replace_rows, scatter_add_rows
 from tests.harness import assert_close
 
 
@@ -49,3 +49,16 @@ def test_refuses_other_rows():
     with pytest.raises(ValueError, match="Received: variable"):
         scatter_add_rows(variable, [0], np.ones((1, 3), "float32"))
     assert_close(variable, np.zeros((4, 2)))
+
+
+def test_gathers_maps_and_replaces_rows():
+    start = np.arange(14.0).reshape(7, 2).astype("float32")
+    variable = keras.Variable(start)
+    assert_close(gather_rows(variable, [6, 0, 6]), start[[6, 0, 6]])
+    sums = list(map_rows(lambda rows: ops.sum(rows, axis=0), variable, block_size=6))
+    assert [first for first, _ in sums] == [0, 3, 6]
+    assert_close(ops.stack([s for _, s in sums]), [[6, 9], [24, 27], [12, 13]])
+    replace_rows(lambda rows: 2 * rows + 1, variable)
+    assert_close(variable, 2 * start + 1)
+    scatter_add_rows(variable, [3], np.ones((1, 2), "float32"))
+    assert_close(gather_rows(variable, [3]), [[14, 16]])
