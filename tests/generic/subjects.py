@@ -41,6 +41,7 @@ class Subject:
     compile: Callable[[], dict[str, Any]]
     x: Any
     y: Any
+    batch_size: int = 4
 
 
 def subjects():
@@ -88,7 +89,9 @@ def _loss_subject(label, cases):
     def settings():
         return {"loss": {name(case): case.cls(**case.kwargs) for case in cases}}
 
-    return Subject(label, _seeded(build), settings, x, {name(c): c.y_true[:n] for c in cases})
+    y = {name(case): case.y_true[:n] for case in cases}
+    batch_size = max(case.batch_size for case in cases)
+    return Subject(label, _seeded(build), settings, x, y, batch_size)
 
 
 def _layer_subject(label, cases):

@@ -194,15 +194,14 @@ def test_metric_streams_and_resets(case):
 # Training
 
 
-def fitted(subject, epochs, model=None, jit_compile="auto", batch_size=4):
+def fitted(subject, epochs, model=None, jit_compile="auto"):
     """A model after so many epochs, in the order of the data, with a partial last batch."""
     if model is None:
         model = subject.build()
         optimizer = keras.optimizers.Adam(1e-2)
         model.compile(optimizer=optimizer, jit_compile=jit_compile, **subject.compile())
-    history = model.fit(
-        subject.x, subject.y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0
-    )
+    batches = {"batch_size": subject.batch_size, "shuffle": False}
+    history = model.fit(subject.x, subject.y, epochs=epochs, verbose=0, **batches)
     assert np.all(np.isfinite(history.history["loss"]))
     return model
 
@@ -234,7 +233,7 @@ def test_saved_and_resumed_exactly(subject, tmp_path):
     first.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert_equal_weights(first, again)
-    batch = {"batch_size": 4, "verbose": 0, "return_dict": True}
+    batch = {"batch_size": subject.batch_size, "verbose": 0, "return_dict": True}
     assert again.evaluate(subject.x, subject.y, **batch) == first.evaluate(
         subject.x, subject.y, **batch
     )
