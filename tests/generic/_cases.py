@@ -76,6 +76,7 @@ class ModelCase:
         x: its input.
         y: its target, or None.
         paper: slug.
+        random: whether a training step draws random numbers.
         compile: arguments of `compile` but optimizer and jit_compile, such as `{"loss": "mse"}`,
             made anew by each call. None where the class is not trained itself.
     """
@@ -86,6 +87,7 @@ class ModelCase:
     y: Any
     paper: str
     compile: Callable[[], dict[str, Any]] | None = None
+    random: bool = False
 
 
 @dataclasses.dataclass

@@ -42,6 +42,7 @@ class Subject:
     x: Any
     y: Any
     batch_size: int = 4
+    random: bool = False
 
 
 def subjects():
@@ -54,10 +55,9 @@ def subjects():
         found.append(_layer_subject(f"{paper}-layers", list(cases)))
     for case in MODELS:
         if case.compile is not None:
+            build = _seeded(lambda c=case: c.build(None))
             found.append(
-                Subject(
-                    name(case), _seeded(lambda c=case: c.build(None)), case.compile, case.x, case.y
-                )
+                Subject(name(case), build, case.compile, case.x, case.y, random=case.random)
             )
     return found
 

@@ -334,13 +334,20 @@ def test_draws_advance_in_training_alone(level):
 
 @pytest.mark.slow
 @every_level
-def test_compiled(level):
+def test_compiled(level, monkeypatch):
     """jit_compile=True with a partial last batch gives what plain training gives."""
     histories = []
+
+    def uniform(shape, minval, maxval, seed):
+        # TensorFlow draws other numbers under XLA.
+        return minval + (maxval - minval) * ops.cast(ops.arange(shape[0]), "float32") / 16
+
     for jit_compile in (True, False):
         optimizer = keras.optimizers.SGD(0.1)
         model = trainer(level, compiled={"optimizer": optimizer, "jit_compile": jit_compile})
+        monkeypatch.setattr(keras.random, "uniform", uniform)
         history = model.fit(X, Y, batch_size=5, epochs=2, shuffle=False, verbose=0)
+        monkeypatch.undo()
         histories.append(history.history["loss"])
     assert_close(histories[0], histories[1], rtol=1e-3)
 
