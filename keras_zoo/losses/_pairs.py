@@ -47,41 +47,45 @@ def soft_logsumexp(x, weight, mask, floor=None):
     return masked_logsumexp(x, ops.logical_and(mask, counts), floor=floor)
 
 
-def losses_in_chunks(block_loss, x, n, chunk_size):
-    """`block_loss` of `n` rows, where no more than some of them are worked on at a time.
+def losses_in_chunks(block_loss, x, chunk_size):
+    """`block_loss` of all rows of `x`, where no more than some of them are worked on at a time.
 
     Each block is worked out again when its gradient is asked for, and nothing of it is kept.
 
     Args:
         block_loss: function `(x, rows)` to `(R,)`, the losses of the rows whose numbers `rows` are
             int32 `(R,)`. It may use all of `x`; whatever else it uses is a constant.
-        x: float tensor, what the gradient is taken of.
-        n: int, or scalar int tensor.
-        chunk_size: int, or scalar int tensor, rows in a block.
+        x: float tensor `(N, ...)`, what the gradient is taken of.
+        chunk_size: function of `N` to the rows in a block, either an int or a scalar int tensor.
 
     Returns:
-        `(n,)`.
+        `(N,)`.
     """
-    steps = (n + chunk_size - 1) // chunk_size
 
-    def block(k):
-        # The last block repeats the last row where rows run out.
-        index = k * chunk_size + ops.arange(chunk_size)
-        return ops.minimum(index, n - 1), index < n
+    def sizes(x):
+        """Rows, rows in a block, blocks: anew for the gradient, since XLA wants to see them."""
+        n = ops.shape(x)[0]
+        size = chunk_size(n)
+        return n, size, (n + size - 1) // size
 
     def forward(x):
-        def body(k, losses):
-            return ops.slice_update(losses, (k * chunk_size,), block_loss(x, block(k)[0]))
+        n, size, steps = sizes(x)
 
-        losses = ops.zeros((steps * chunk_size,), dtype=x.dtype)
-        return ops.fori_loop(0, steps, body, losses)[:n]
+        def body(k, losses):
+            # The last block repeats the last row where rows run out.
+            rows = ops.minimum(k * size + ops.arange(size), n - 1)
+            return ops.slice_update(losses, (k * size,), block_loss(x, rows))
+
+        return ops.fori_loop(0, steps, body, ops.zeros((steps * size,), dtype=x.dtype))[:n]
 
     def backward(x, upstream):
-        upstream = ops.pad(upstream, (0, steps * chunk_size - n))
+        n, size, steps = sizes(x)
+        upstream = ops.pad(upstream, (0, steps * size - n))
 
         def body(k, grad):
-            rows, real = block(k)
-            u = ops.slice(upstream, (k * chunk_size,), (chunk_size,))
+            index = k * size + ops.arange(size)
+            rows, real = ops.minimum(index, n - 1), index < n
+            u = ops.slice(upstream, (k * size,), (size,))
             u = ops.where(real, u, ops.zeros_like(u))
             return grad + input_gradient(lambda x: u * block_loss(x, rows), x, create_graph=True)
 
@@ -117,4 +121,4 @@ def row_losses_in_chunks(row_loss, features, labels, chunk_size):
         similarities = ops.matmul(ops.take(features, rows, axis=0), ops.transpose(features))
         return row_loss(similarities, *pair_masks(ops.take(labels, rows, axis=0), rows, labels))
 
-    return losses_in_chunks(block_loss, features, ops.shape(features)[0], chunk_size)
+    return losses_in_chunks(block_loss, features, lambda n: chunk_size)

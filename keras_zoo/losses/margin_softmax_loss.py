@@ -89,6 +89,8 @@ class MarginSoftmaxLoss(ZooLoss):
 
     def _cross_entropy(self, labels, cosines, extra):
         """Loss of each example, where `exp(extra)`, a scalar, joins the sum of each."""
+        if cosines.shape[0] == 0:
+            return ops.zeros((0,), dtype=cosines.dtype)
         rows, classes = ops.shape(cosines)[0], ops.shape(cosines)[1]
         known = ops.logical_and(labels >= 0, labels < classes)
         own = ops.where(known, labels, ops.zeros_like(labels))

@@ -138,19 +138,22 @@ class _Mixtures:
     def with_positives(self, S, pos, neg, chunk_size):
         """Each anchor's positives with its negatives: `(N,)` from `(N, N)`."""
         pos, neg = self.loss.select_pairs(ops.stop_gradient(S), pos, neg)
-        n = ops.shape(S)[0]
-        if chunk_size is None:
-            chunk_size = BLOCK // (n * n)
+
+        def block_size(n):
+            if chunk_size is not None:
+                return chunk_size
             at_least = max if isinstance(n, int) else ops.maximum
-            chunk_size = at_least(1, chunk_size)
-        if isinstance(n, int) and isinstance(chunk_size, int) and n <= chunk_size:
+            return at_least(1, BLOCK // (n * n))
+
+        n = S.shape[0]
+        if n is not None and n <= block_size(n):
             return self._positives_of_block(S, pos, neg, S)
 
         def block_loss(S, rows):
             block = (ops.take(x, rows, axis=0) for x in (S, pos, neg))
             return self._positives_of_block(*block, S)
 
-        return losses_in_chunks(block_loss, S, n, chunk_size)
+        return losses_in_chunks(block_loss, S, block_size)
 
     def _positives_of_block(self, rows, pos, neg, S):
         positives, negatives = self.lam * rows, (1 - self.lam) * rows

@@ -13,6 +13,7 @@ from keras_zoo.losses.metrix_embedding_loss import (
     check_soft_pair_loss,
     metrix_embedding_loss,
 )
+from keras_zoo.ops import input_gradient
 from keras_zoo.ops.masked import LOWEST
 from keras_zoo.ops.pairs import l2_normalize, pair_masks
 from keras_zoo.trainers._base import ZooTrainer
@@ -128,7 +129,7 @@ class Metrix(ZooTrainer):
         self.mix_weight = float(mix_weight)
         self.alpha = float(alpha)
         self.pairing = pairing
-        self._reduction = _Reduction(reduction=pair_loss.reduction)
+        self._reduction = _Reduction("mixed_loss", pair_loss.reduction)
         self._pass = _Pass()
 
     def call(self, x, training=None):
@@ -173,14 +174,14 @@ class Metrix(ZooTrainer):
 
     def _mixed_embeddings(self, labels, embeddings, lam, with_positives):
         losses = [
-            lambda pairing=pairing: metrix_embedding_loss(
-                labels, embeddings, self.pair_loss, lam, pairing
+            lambda x, pairing=pairing: metrix_embedding_loss(
+                labels, x, self.pair_loss, lam, pairing
             )
             for pairing in PAIRINGS
         ]
         if isinstance(with_positives, bool):
-            return losses[0 if with_positives else 1]()
-        return ops.cond(with_positives, *losses)
+            return losses[0 if with_positives else 1](embeddings)
+        return _either(with_positives, *losses, embeddings)
 
     def _embed_mixed(self, x, features, p, q, lam):
         """Embeddings of `lam h_p + (1 - lam) h_q`, at the level of inputs or of features."""
@@ -209,6 +210,30 @@ class Metrix(ZooTrainer):
             for name in ("encoder", "head", "pair_loss")
         }
         return cls(**{**config, **parts})
+
+
+def _either(condition, one, other, x):
+    """`one(x)` if the scalar bool tensor holds, else `other(x)`: losses `(N,)` of `x` `(N, D)`.
+
+    Each branch works out its own gradient, from its start, since XLA on TensorFlow cannot compile
+    the gradient of a branch that has loops.
+    """
+
+    @ops.custom_gradient
+    def chosen(x):
+        def grad(*args, upstream=None):
+            # torch hands over the argument by position, so that its own gradient is known.
+            at, weight = (x, args[0]) if upstream is None else (args[0], upstream)
+
+            def gradient_of(fn):
+                return lambda: input_gradient(lambda x: weight * fn(x), at, create_graph=True)
+
+            return ops.cond(condition, gradient_of(one), gradient_of(other))
+
+        frozen = ops.stop_gradient(x)
+        return ops.cond(condition, lambda: one(frozen), lambda: other(frozen)), grad
+
+    return chosen(x)
 
 
 class _Pass:

@@ -22,6 +22,8 @@ class LossCase:
         y_pred: likewise, float32, at a point where the loss is smooth.
         separable: whether example i of the loss depends on row i alone.
         ordered_within_classes: whether the order of the rows of one class means something.
+        batch_size: int. Rows of a training step, for losses that ask for so many; the last step
+            of an epoch has fewer.
         paper: slug.
     """
 
@@ -32,6 +34,7 @@ class LossCase:
     paper: str
     separable: bool = False
     ordered_within_classes: bool = False
+    batch_size: int = 4
 
 
 @dataclasses.dataclass
@@ -73,6 +76,7 @@ class ModelCase:
         x: its input.
         y: its target, or None.
         paper: slug.
+        random: whether a training step draws random numbers.
         compile: arguments of `compile` but optimizer and jit_compile, such as `{"loss": "mse"}`,
             made anew by each call. None where the class is not trained itself.
     """
@@ -83,6 +87,7 @@ class ModelCase:
     y: Any
     paper: str
     compile: Callable[[], dict[str, Any]] | None = None
+    random: bool = False
 
 
 @dataclasses.dataclass

@@ -41,6 +41,8 @@ class Subject:
     compile: Callable[[], dict[str, Any]]
     x: Any
     y: Any
+    batch_size: int = 4
+    random: bool = False
 
 
 def subjects():
@@ -53,10 +55,9 @@ def subjects():
         found.append(_layer_subject(f"{paper}-layers", list(cases)))
     for case in MODELS:
         if case.compile is not None:
+            build = _seeded(lambda c=case: c.build(None))
             found.append(
-                Subject(
-                    name(case), _seeded(lambda c=case: c.build(None)), case.compile, case.x, case.y
-                )
+                Subject(name(case), build, case.compile, case.x, case.y, random=case.random)
             )
     return found
 
@@ -88,7 +89,9 @@ def _loss_subject(label, cases):
     def settings():
         return {"loss": {name(case): case.cls(**case.kwargs) for case in cases}}
 
-    return Subject(label, _seeded(build), settings, x, {name(c): c.y_true[:n] for c in cases})
+    y = {name(case): case.y_true[:n] for case in cases}
+    batch_size = max(case.batch_size for case in cases)
+    return Subject(label, _seeded(build), settings, x, y, batch_size)
 
 
 def _layer_subject(label, cases):

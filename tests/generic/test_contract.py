@@ -10,7 +10,7 @@ from keras import ops
 from keras_zoo import list_components
 from tests.generic import parity, subjects
 from tests.generic.subjects import LAYERS, LOSSES, METRICS, MODELS, name
-from tests.harness import assert_close, golden, gradient, to_numpy
+from tests.harness import BACKEND, assert_close, golden, gradient, to_numpy
 
 SUBJECTS = subjects.subjects()
 by_name = {"ids": name}
@@ -194,15 +194,18 @@ def test_metric_streams_and_resets(case):
 # Training
 
 
-def fitted(subject, epochs, model=None, jit_compile="auto", batch_size=4):
+def adam():
+    """With an epsilon above rounding, or a gradient of 0 makes steps of any direction."""
+    return keras.optimizers.Adam(1e-2, epsilon=1e-4)
+
+
+def fitted(subject, epochs, model=None, jit_compile="auto"):
     """A model after so many epochs, in the order of the data, with a partial last batch."""
     if model is None:
         model = subject.build()
-        optimizer = keras.optimizers.Adam(1e-2)
-        model.compile(optimizer=optimizer, jit_compile=jit_compile, **subject.compile())
-    history = model.fit(
-        subject.x, subject.y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0
-    )
+        model.compile(optimizer=adam(), jit_compile=jit_compile, **subject.compile())
+    batches = {"batch_size": subject.batch_size, "shuffle": False}
+    history = model.fit(subject.x, subject.y, epochs=epochs, verbose=0, **batches)
     assert np.all(np.isfinite(history.history["loss"]))
     return model
 
@@ -221,6 +224,8 @@ def assert_equal_weights(one, other):
 def test_trains_when_compiled(subject):
     """jit_compile=True with a partial last batch; the same as without, up to rounding."""
     compiled = fitted(subject, 2, jit_compile=True)
+    if subject.random and BACKEND == "tensorflow":
+        return  # which draws other numbers under XLA
     plain = fitted(subject, 2, jit_compile=False)
     for a, b in zip(weights(compiled), weights(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
@@ -234,7 +239,7 @@ def test_saved_and_resumed_exactly(subject, tmp_path):
     first.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert_equal_weights(first, again)
-    batch = {"batch_size": 4, "verbose": 0, "return_dict": True}
+    batch = {"batch_size": subject.batch_size, "verbose": 0, "return_dict": True}
     assert again.evaluate(subject.x, subject.y, **batch) == first.evaluate(
         subject.x, subject.y, **batch
     )
@@ -259,7 +264,7 @@ def test_mixed_precision(subject, policy):
 def test_eager(subject):
     """`run_eagerly` gives what the graph gives."""
     eager = subject.build()
-    eager.compile(optimizer=keras.optimizers.Adam(1e-2), run_eagerly=True, **subject.compile())
+    eager.compile(optimizer=adam(), run_eagerly=True, **subject.compile())
     fitted(subject, 1, model=eager)
     graph = fitted(subject, 1)
     for a, b in zip(weights(eager), weights(graph), strict=True):

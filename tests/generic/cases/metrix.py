@@ -32,7 +32,15 @@ def build(dtype):
 
 
 CASES = [
-    ModelCase(Metrix, build, X, LABELS, PAPER, compile=lambda: {"metrics": [RecallAtK(1)]}),
+    ModelCase(
+        Metrix,
+        build,
+        X,
+        LABELS,
+        PAPER,
+        compile=lambda: {"metrics": [RecallAtK(1)]},
+        random=True,
+    ),
     PlainCase(metrix_embedding_loss, PAPER, "a function that a trainer calls with its draw"),
     PlainCase(utilization, PAPER, "a function on numpy arrays"),
 ]
