@@ -166,34 +166,36 @@ def run(seeds, smoke):
 
 
 def verdict(rows):
-    """How often AnyLoss wins, by metric and data set, against each way of cross-entropy."""
-    cases = list(itertools.product(DATA, METRICS))
+    """How far AnyLoss is ahead of each way of cross-entropy, and how often, by data set."""
     sentences = []
-    for method, other in (
-        (METHOD, BINARY),
-        (METHOD, BALANCED),
-        (METHOD, BINARY + CHOSEN),
-        (METHOD + CHOSEN, BINARY + CHOSEN),
-    ):
-        pairs = [
-            _report.paired(rows, method, other, "score", data=data, goal=goal)
-            for data, goal in cases
-        ]
-        won, lost = (sum(p < 0.05 and sign * mean > 0 for mean, _, p in pairs) for sign in (1, -1))
-        mean = np.mean([mean for mean, *_ in pairs])
-        sentences.append(
-            f"{method} against {other}: {mean:+.3f} on average, better in {won}, worse in {lost}."
-        )
+    for data in DATA:
+        parts = []
+        for method, other in (
+            (METHOD, BINARY),
+            (METHOD, BALANCED),
+            (METHOD, BINARY + CHOSEN),
+            (METHOD + CHOSEN, BINARY + CHOSEN),
+        ):
+            pairs = [
+                _report.paired(rows, method, other, "score", data=data, goal=goal)
+                for goal in METRICS
+            ]
+            won, lost = (
+                sum(p < 0.05 and sign * mean > 0 for mean, _, p in pairs) for sign in (1, -1)
+            )
+            mean = np.mean([mean for mean, *_ in pairs])
+            parts.append(f"{method} less {other} {mean:+.3f} (better {won}, worse {lost})")
+        sentences.append(f"{data}: {'; '.join(parts)}.")
     return (
-        f"Of {len(cases)} pairs of data set and metric, by paired t-tests at 5 %, not corrected. "
-        + " ".join(sentences)
+        f"Means over {len(METRICS)} metrics, and on how many the arms differ (paired t-tests at "
+        f"5 %, not corrected). {' '.join(sentences)}"
     )
 
 
 def main():
     args = _report.parser(__doc__).parse_args()
     rows = run(1 if args.smoke else args.seeds, args.smoke)
-    figure, axes = _report.new_figure(1, len(DATA), figsize=(13, 2.6))
+    figure, axes = _report.new_figure(1, len(DATA), figsize=(15, 2.6))
     for axis, data in zip(axes, DATA, strict=True):
         for metric in METRICS:
             print(f"\n{data}, {metric}")
@@ -201,7 +203,7 @@ def main():
             _report.print_table(part, METHOD, ["score"])
         part = [row for row in rows if (row["data"], row["goal"]) == (data, "f1")]
         _report.draw_bars(axis, part, METHOD, "score")
-        axis.set_xlabel(f"F1 on {data}; dots are folds")
+        axis.set_xlabel(f"F1, {data}; dots are folds")
     with _report.output_folder(args) as folder:
         _report.write(folder, "anyloss", rows, verdict(rows), figure)
 

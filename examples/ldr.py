@@ -77,7 +77,23 @@ ARMS = {
 }
 LEARNING_RATES = (0.01, 0.1, 1.0)
 # (noise, arm): learning rate and number, by `--choose --seeds 3`.
-CHOSEN = {(noise, arm): (0.1, values[1]) for noise in NOISES for arm, (*_, values) in ARMS.items()}
+CHOSEN = {
+    ("clean", "ALDR"): (0.1, 0.1),
+    ("clean", "LDR"): (0.1, 1.0),
+    ("clean", "cross-entropy"): (0.1, 0.0005),
+    ("clean", "symmetric cross-entropy"): (0.1, 1.0),
+    ("clean", "generalised cross-entropy"): (1.0, 0.4),
+    ("uniform 0.6", "ALDR"): (0.1, 10.0),
+    ("uniform 0.6", "LDR"): (0.1, 10.0),
+    ("uniform 0.6", "cross-entropy"): (0.01, 0.005),
+    ("uniform 0.6", "symmetric cross-entropy"): (0.1, 0.01),
+    ("uniform 0.6", "generalised cross-entropy"): (0.1, 0.4),
+    ("next class 0.3", "ALDR"): (0.1, 10.0),
+    ("next class 0.3", "LDR"): (0.1, 10.0),
+    ("next class 0.3", "cross-entropy"): (0.1, 0.005),
+    ("next class 0.3", "symmetric cross-entropy"): (0.1, 0.1),
+    ("next class 0.3", "generalised cross-entropy"): (0.1, 0.7),
+}
 
 
 def noisy(labels, noise, rng):
