@@ -27,8 +27,8 @@ class ALDRLoss(LDRLoss):
         l_i = lambda_i log( 1/K sum_k exp(d_ik / lambda_i) )
               - alpha log K / (2 lambda_0) (lambda_i - lambda_0)^2              (N,)
 
-    So `lambda_i` lies in `(lambda_0 (1 - 1/alpha), lambda_0]`: examples that the model is sure of
-    get lower ones, which push harder, and those that look mislabelled keep theirs. Scores
+    So `lambda_i` lies in `(lambda_0 (1 - 1/alpha), lambda_0]`: lower, and so nearer to the hinge,
+    the surer the model is of a class, be it the label or not; where it is unsure, `lambda_0`. Scores
     normalised by "l1" are of size 1, so that at `lambda_0 = 10` it hardly moves; at 1 it does.
 
     This loss has no memory: each call starts from `lambda_0`. `keras_zoo.trainers.ALDRTrainer`

@@ -32,7 +32,7 @@ class ALDRTrainer(ZooTrainer):
 
     Attributes:
         instance_temperature: non-trainable float32 variable `(num_samples,)`, the `t` above. After
-            training it tells examples with which the model agrees (low) from doubtful ones (high).
+            training it tells examples that the model was sure of (low) from the others (high).
 
     Inputs: `fit(x, y)` with `y` integers `(N, 2)`, `[label, place in the training set]`. Evaluation
     needs both columns and looks at the first. The compiled metrics get the first, `(N,)`.

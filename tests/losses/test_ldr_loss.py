@@ -124,10 +124,8 @@ def test_adapted_matches_plain_loops(normalization, num_steps):
     assert_close(loss.call(Y, x), losses)
 
     def at_fixed(x):
-        rows = naive(Y, x, 1.0, 0.3, normalization)  # for their length
-        for i, t in enumerate(temperatures):
-            rows[i] = naive_row(Y[i], normalized(x[i], normalization), t, 0.3)
-        return rows.mean()
+        rows = zip(Y, x, temperatures, strict=True)
+        return np.mean([naive_row(y, normalized(f, normalization), t, 0.3) for y, f, t in rows])
 
     _, grad = gradient(lambda x: loss(Y, x), x)
     assert_close(grad, numeric_gradient(at_fixed, F), rtol=1e-4, atol=1e-5)
