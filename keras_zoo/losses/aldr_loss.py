@@ -28,8 +28,9 @@ class ALDRLoss(LDRLoss):
               - alpha log K / (2 lambda_0) (lambda_i - lambda_0)^2              (N,)
 
     So `lambda_i` lies in `(lambda_0 (1 - 1/alpha), lambda_0]`: lower, and so nearer to the hinge,
-    the surer the model is of a class, be it the label or not; where it is unsure, `lambda_0`. Scores
-    normalised by "l1" are of size 1, so that at `lambda_0 = 10` it hardly moves; at 1 it does.
+    the surer the model is of a class, be it the label or not; where it is unsure, `lambda_0`.
+    Scores normalised by "l1" are of size 1, so that at `lambda_0 = 10` it hardly moves; at 1 it
+    does.
 
     This loss has no memory: each call starts from `lambda_0`. `keras_zoo.trainers.ALDRTrainer`
     keeps one temperature for each example of the training set, and moves it by each visit.
