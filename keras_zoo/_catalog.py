@@ -92,6 +92,19 @@ PAPERS = {
         2025,
         "2510.00137",
     ),
+    "ldr": Paper(
+        "Label Distributionally Robust Losses for Multi-class Classification: "
+        "Consistency, Robustness and Adaptivity",
+        "Zhu, Ying, Yang",
+        2023,
+        "2112.14869",
+    ),
+    "anyloss": Paper(
+        "AnyLoss: Transforming Classification Metrics into Loss Functions",
+        "Han, Moniz, Chawla",
+        2024,
+        "2405.14745",
+    ),
 }
 
 
