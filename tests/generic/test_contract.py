@@ -73,6 +73,27 @@ def test_model_config_round_trip(case):
     assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="the others do not look at Python's state")
+@pytest.mark.parametrize("case", LOSSES, **by_name)
+def test_torch_compiles_a_loss_once(case):
+    """`torch.compile` makes nothing anew for inputs of the shapes that it has seen.
+
+    Some of Keras's operations count their calls (`ops.pad`), and so look new to it each time.
+    """
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    loss = torch.compile(case.cls(**case.kwargs), backend=counter)
+    y_true, y_pred = ops.convert_to_tensor(case.y_true), ops.convert_to_tensor(case.y_pred)
+    for calls in range(4):
+        if calls == 2:
+            compiled = counter.frame_count
+        loss(y_true, y_pred)
+    assert 0 < compiled == counter.frame_count
+
+
 # Values
 
 
