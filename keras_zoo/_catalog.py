@@ -93,8 +93,8 @@ PAPERS = {
         "2510.00137",
     ),
     "ldr": Paper(
-        "Label Distributionally Robust Losses for Multi-class Classification: Consistency, "
-        "Robustness and Adaptivity",
+        "Label Distributionally Robust Losses for Multi-class Classification: "
+        "Consistency, Robustness and Adaptivity",
         "Zhu, Ying, Yang",
         2023,
         "2112.14869",
@@ -105,31 +105,12 @@ PAPERS = {
         2024,
         "2405.14745",
     ),
-    "comp-sum": Paper(
-        "Cross-Entropy Loss Functions: Theoretical Analysis and Applications",
-        "Mao, Mohri, Zhong",
-        2023,
-        "2304.07288",
-    ),
     "z-loss": Paper(
         "The Z-loss: a shift and scale invariant classification loss belonging to the "
         "Spherical Family",
         "de Brébisson, Vincent",
         2016,
         "1604.08859",
-    ),
-    "ensloss": Paper(
-        "EnsLoss: Stochastic Calibrated Loss Ensembles for Preventing Overfitting in "
-        "Classification",
-        "Dai",
-        2025,
-        "2409.00908",
-    ),
-    "discriminative-vs-generative": Paper(
-        "Revisiting Discriminative vs. Generative Classifiers: Theory and Implications",
-        "Zheng, Wu, Bao, Cao, Li, Zhu",
-        2023,
-        "2302.02334",
     ),
 }
 

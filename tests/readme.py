@@ -53,7 +53,7 @@ def results():
 
 
 # Columns that tell the rows of an arm apart, and those that say how it was trained.
-SETTINGS = ("sigma", "labels", "task", "chosen_for", "shots")
+SETTINGS = ("sigma", "labels", "noise", "task", "data", "goal", "chosen_for", "shots")
 CHOICES = (
     "steps",
     "epochs",
@@ -63,6 +63,11 @@ CHOICES = (
     "temperature",
     "scale",
     "margin",
+    "alpha",
+    "q",
+    "threshold_of_logits",
+    "setting",
+    "epoch",
 )
 
 
@@ -84,7 +89,8 @@ def _result(slug):
         body.append([*key, str(len(group)), *cells])
     verdict = path.with_suffix(".txt").read_text().strip()
     head = table(["arm", *settings, "seeds", *metrics], body)
-    return f"**{slug}** (`examples/{slug.replace('-', '_')}.py`). {verdict}\n\n{head}"
+    title = f"**{slug}** (`examples/{slug.replace('-', '_')}.py`). {verdict}"
+    return f"{title}\n\n<details><summary>table</summary>\n\n{head}\n\n</details>"
 
 
 def benchmarks():
@@ -92,12 +98,28 @@ def benchmarks():
     parts = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.csv")):
         rows = list(csv.DictReader(path.open()))
-        if "ratio" in rows[0]:
-            rows = [row for row in rows if row["side"] != row["reference"]]
-        columns = [c for c in rows[0] if c != "turns"]
-        cells = [[row[c] for c in columns] for row in rows]
-        parts.append(f"**{path.stem}** (`benchmarks/{path.stem}.py`)\n\n{table(columns, cells)}")
+        head, cells = _ratios(rows) if "ratio" in rows[0] else _measures(rows)
+        parts.append(f"**{path.stem}** (`benchmarks/{path.stem}.py`)\n\n{table(head, cells)}")
     return "\n\n".join(parts)
+
+
+def _measures(rows):
+    columns = [c for c in rows[0] if c != "turns"]
+    return columns, [[row[c] for c in columns] for row in rows]
+
+
+def _ratios(rows):
+    """Time of a side over that of the reference: a row for each case, a column for each backend."""
+    keys = [c for c in rows[0] if c not in ("backend", "mode", "ms", "ratio", "turns")]
+    keys = [c for c in keys if not c.endswith(("_ms", "_mib"))]
+    found = {}
+    for row in rows:
+        if row["side"] != row["reference"]:
+            how = " ".join(row[c] for c in ("backend", "mode") if c in row)
+            found.setdefault(tuple(row[c] for c in keys), {})[how] = f"{float(row['ratio']):.3g}"
+    ways = sorted({how for cells in found.values() for how in cells})
+    cells = [[*key, *(by_way.get(how, "") for how in ways)] for key, by_way in found.items()]
+    return [*keys, *ways], cells
 
 
 SECTIONS = {f.__name__: f for f in (components, presets, results, benchmarks)}

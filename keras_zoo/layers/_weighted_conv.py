@@ -181,10 +181,10 @@ class BaseWeightedConv(keras.layers.Layer):
         kernel = ops.cast(self._weighted_kernel(), self.compute_dtype)
         padding = self.padding
         if padding == "causal":
-            left = self.dilation_rate[0] * (self.kernel_size[0] - 1)
-            along = (left, 0)
-            last = self.data_format == "channels_last"
-            inputs = ops.pad(inputs, ((0, 0), along, (0, 0)) if last else ((0, 0), (0, 0), along))
+            axis = 1 if self.data_format == "channels_last" else 2
+            shape = list(ops.shape(inputs))
+            shape[axis] = self.dilation_rate[0] * (self.kernel_size[0] - 1)
+            inputs = ops.concatenate([ops.zeros(shape, dtype=inputs.dtype), inputs], axis=axis)
             padding = "valid"
         outputs = ops.conv(
             inputs,

@@ -1,11 +1,14 @@
 """Losses for `model.compile`: pure functions of `(y_true, y_pred)`."""
 
+from keras_zoo.losses.aldr_loss import ALDRLoss
+from keras_zoo.losses.any_loss import AnyLoss
 from keras_zoo.losses.binomial_deviance_loss import BinomialDevianceLoss
 from keras_zoo.losses.combined_loss import CombinedLoss
 from keras_zoo.losses.contrastive_loss import ContrastiveLoss
 from keras_zoo.losses.cwcl_loss import CWCLLoss
 from keras_zoo.losses.icnn_loss import ICNNLoss
 from keras_zoo.losses.info_nce_loss import InfoNCELoss
+from keras_zoo.losses.ldr_loss import LDRLoss
 from keras_zoo.losses.lifted_structure_loss import LiftedStructureLoss
 from keras_zoo.losses.mann_whitney_loss import MannWhitneyLoss
 from keras_zoo.losses.mann_whitney_retrieval_loss import MannWhitneyRetrievalLoss
@@ -22,12 +25,15 @@ from keras_zoo.losses.unpg_loss import UNPGLoss
 from keras_zoo.losses.z_loss import ZLoss
 
 __all__ = [
+    "ALDRLoss",
+    "AnyLoss",
     "BinomialDevianceLoss",
     "CWCLLoss",
     "CombinedLoss",
     "ContrastiveLoss",
     "ICNNLoss",
     "InfoNCELoss",
+    "LDRLoss",
     "LiftedStructureLoss",
     "MannWhitneyLoss",
     "MannWhitneyRetrievalLoss",

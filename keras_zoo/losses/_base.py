@@ -9,3 +9,11 @@ class ZooLoss(keras.losses.Loss):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "dtype": self._dtype_policy.name}
+
+
+class Reduction(keras.losses.Loss):
+    """Reduces and weighs losses of examples, given twice, as a loss with this `reduction` does."""
+
+    def call(self, y_true, y_pred):
+        """The losses."""
+        return y_pred

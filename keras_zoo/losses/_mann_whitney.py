@@ -73,7 +73,7 @@ def _softplus_sums_in_chunks(pos, neg, chunk_size):
         return ops.slice_update(x, (k * chunk_size, 0), block)
 
     def pad(x):
-        return ops.pad(x, ((0, rest), (0, 0)))
+        return ops.concatenate([x, ops.zeros((rest, groups), dtype=x.dtype)])
 
     def forward(pos, neg):
         pos = pad(pos)

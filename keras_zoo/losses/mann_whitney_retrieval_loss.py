@@ -115,4 +115,5 @@ def _negatives(ids, columns):
     other = ops.not_equal(ids[:, None], ids[None, :])
     # By position too: an id that is NaN does not equal itself.
     other = ops.logical_and(other, ops.logical_not(ops.eye(rows, dtype="bool")))
-    return ops.pad(other, ((0, 0), (0, columns - rows)), constant_values=True)
+    hard = ops.ones((rows, columns - rows), dtype="bool")
+    return ops.concatenate([other, hard], axis=1)

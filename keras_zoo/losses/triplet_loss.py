@@ -17,8 +17,9 @@ class TripletLoss(PairBasedLoss):
 
         l_i = mean_{p in P_i, n in N_i} max(0, S_in - S_ip + margin)
 
-    and 0 for an anchor without a positive or without a negative. Time and memory are `O(N^3)`;
-    with `chunk_size`, memory is `O(chunk_size N^2)`.
+    and 0 for an anchor without a positive or without a negative. Sorting each anchor's pairs tells
+    how many violated triplets each is part of, so no triplet is ever formed: time is
+    `O(N^2 log N)`, memory `O(N^2)`, or `O(chunk_size N)` with `chunk_size`.
 
     Args:
         margin: float. The wanted difference of similarities.
@@ -53,27 +54,42 @@ class TripletLoss(PairBasedLoss):
 
     def pair_loss(self, S, pos, neg):
         """Loss of each anchor, `(R,)`, from `(R, N)` similarities and selected pairs."""
-        violations = ops.relu(self._violations(S, pos, neg))
-        return ops.sum(violations, axis=(1, 2)) / self._triplets(pos, neg, violations.dtype)
+        S = ops.convert_to_tensor(S)
+        as_positive, as_negative = self._violated(S, pos, neg)
+        pulled = _pairs.masked_sum(as_positive * S, pos)
+        pushed = _pairs.masked_sum(as_negative * (S + self.margin), neg)
+        return (pushed - pulled) / self._triplets(pos, neg, S.dtype)
 
     def weights_from_similarities(self, S, pos, neg):
         """Weight of each pair in closed form, `(R, N)`; see `PairBasedLoss`."""
-        violations = self._violations(S, pos, neg)
-        active = ops.cast(violations > 0, violations.dtype)
-        triplets = self._triplets(pos, neg, violations.dtype)[:, None]
-        # An excluded pair takes part in no active triplet.
-        return (ops.sum(active, axis=2) + ops.sum(active, axis=1)) / triplets
+        S = ops.convert_to_tensor(S)
+        triplets = self._triplets(pos, neg, S.dtype)[:, None]
+        as_positive, as_negative = self._violated(S, pos, neg)
+        return _pairs.join_weights(pos, neg, as_positive / triplets, as_negative / triplets)
 
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "margin": self.margin}
 
-    def _violations(self, S, pos, neg):
-        """`S_in - S_ip + margin` as `(R, p, n)`, far below 0 where p or n is no pair."""
-        S = ops.convert_to_tensor(S)
-        positives = ops.where(pos, S, -LOWEST)
-        negatives = ops.where(neg, S, LOWEST)
-        return (negatives + self.margin)[:, None, :] - positives[:, :, None]
+    def _violated(self, S, pos, neg):
+        """Violated triplets that each pair is part of, as a positive and as a negative: `(R, N)`.
+
+        Where a pair is not one of the kind, the number means nothing.
+        """
+        S = ops.stop_gradient(S)
+        n = ops.shape(S)[1]
+        # A positive is violated by the negatives that come after it here. A tie is no violation;
+        # the sort is stable, and so puts the negative first.
+        thresholds = [ops.where(neg, S + self.margin, -LOWEST), ops.where(pos, S, -LOWEST)]
+        order = ops.argsort(ops.concatenate(thresholds, axis=1), axis=1)
+        kinds = ops.cast(ops.concatenate([neg, pos], axis=1), "int32")
+        kinds = ops.take_along_axis(kinds, order, axis=1)
+        positives = ops.cumsum(ops.where(order < n, 0, kinds), axis=1)
+        negatives = ops.cumsum(ops.where(order < n, kinds, 0), axis=1)
+        others = ops.where(order < n, positives, negatives[:, -1:] - negatives)
+        others = ops.take_along_axis(others, ops.argsort(order, axis=1), axis=1)
+        others = ops.cast(others, S.dtype)
+        return others[:, n:], others[:, :n]
 
     def _triplets(self, pos, neg, dtype):
         return _pairs.count(pos, dtype) * _pairs.count(neg, dtype)

@@ -8,6 +8,7 @@ from keras import ops
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_choice, check_number
 from keras_zoo.losses import MultiSimilarityLoss
+from keras_zoo.losses._base import Reduction
 from keras_zoo.losses.metrix_embedding_loss import (
     PAIRINGS,
     check_soft_pair_loss,
@@ -129,7 +130,7 @@ class Metrix(ZooTrainer):
         self.mix_weight = float(mix_weight)
         self.alpha = float(alpha)
         self.pairing = pairing
-        self._reduction = _Reduction("mixed_loss", pair_loss.reduction)
+        self._reduction = Reduction("mixed_loss", pair_loss.reduction)
         self._pass = _Pass()
 
     def call(self, x, training=None):
@@ -249,13 +250,6 @@ class _Pass:
         features = self.features if embeddings is self.embeddings else None
         self.features = self.embeddings = None
         return features
-
-
-class _Reduction(keras.losses.Loss):
-    """Reduces and weighs losses of examples as a loss with this `reduction` does."""
-
-    def call(self, y_true, y_pred):
-        return y_pred
 
 
 def symmetric_beta(u, alpha):

@@ -21,6 +21,8 @@ class LossCase:
         y_true: what the loss takes, `(N, ...)`, as numpy.
         y_pred: likewise, float32, at a point where the loss is smooth.
         separable: whether example i of the loss depends on row i alone.
+        weights_inside: whether sample weights enter the loss before it is one for the batch, so
+            that a weight of two is an example twice also where examples meet.
         ordered_within_classes: whether the order of the rows of one class means something.
         batch_size: int. Rows of a training step, for losses that ask for so many; the last step
             of an epoch has fewer.
@@ -33,6 +35,7 @@ class LossCase:
     y_pred: np.ndarray
     paper: str
     separable: bool = False
+    weights_inside: bool = False
     ordered_within_classes: bool = False
     batch_size: int = 4
 

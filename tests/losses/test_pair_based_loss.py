@@ -149,6 +149,20 @@ def test_closed_form_weights_are_the_derivative(make):
     assert (np.diag(to_numpy(loss.pair_weights(labels, x))) == 0).all()
 
 
+def test_a_triplet_on_the_margin_is_not_violated():
+    """Exact ties, on either side of the positive in the row; the last negative is beyond."""
+    S = np.array([[0.25, 0.5, 0.25, 0.75, 0.375]], "float32")
+    pos = np.array([[False, True, False, True, False]])
+    for margin, pulls, pushes in ((0.25, [1, 0], [0, 0, 1]), (0.5, [3, 1], [1, 1, 2])):
+        loss = losses.TripletLoss(margin)
+        weights = to_numpy(loss.weights_from_similarities(S, pos, ~pos))
+        assert_close(weights[pos] * 6, pulls)
+        assert_close(weights[~pos] * 6, pushes)
+        value, grad = gradient(lambda S, loss=loss: loss.pair_loss(S, pos, ~pos)[0], S)
+        assert_close(value, naive_row(loss, S[pos].tolist(), S[~pos].tolist()))
+        assert_close(grad, np.where(pos, -weights, weights))
+
+
 @every_loss
 def test_weighted_pairs_have_the_gradient_of_the_loss(make):
     loss = make()

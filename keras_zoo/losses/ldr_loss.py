@@ -1,0 +1,159 @@
+"""Label-distributionally robust loss with Kullback-Leibler divergence (Zhu et al., 2023)."""
+
+from keras import ops
+
+from keras_zoo._catalog import component
+from keras_zoo._checks import check_number
+from keras_zoo.losses._base import ZooLoss
+from keras_zoo.losses._views import full_precision
+
+NORMALIZATIONS = (None, "l1", "softplus")
+SMALLEST_MEAN = 1e-7
+
+
+@component(paper="ldr")
+class LDRLoss(ZooLoss):
+    """The worst case over distributions of labels, as near to uniform as `temperature` asks.
+
+    With raw scores `F` `(N, K)`, labels `y` `(N,)`, `lambda = temperature`:
+
+        f_i  = F_i                                                        normalization None
+             = F_i / mean_k |F_ik|                                        "l1"
+             = s_i / mean_k s_ik,  s_i = log(1 + exp(F_i))                "softplus"
+        d_ik = f_ik - f_iy + (margin if k is not y, else 0)               (N, K)
+        l_i  = max over p of  sum_k p_k d_ik - lambda KL(p || 1/K)
+             = lambda log( 1/K sum_k exp(d_ik / lambda) )                 (N,)
+
+    The mean goes over all classes, `d_iy = 0` included. Towards `lambda = 0` this is the
+    Crammer-Singer hinge `max_k d_ik`, towards infinity `mean_k d_ik`, which is robust to wrong
+    labels; at 1 without margin and normalisation it is the cross-entropy less `log K`.
+
+    Args:
+        temperature: float > 0.
+        margin: float >= 0. By how much the own score shall be ahead.
+        normalization: "softplus", "l1", or None. The gradient flows through it. It takes the length
+            out of a row of scores, so that these need no bound to be learned.
+        name: name of the loss.
+        **kwargs: `reduction`, `dtype` of `keras.losses.Loss`. Half precisions compute in float32.
+
+    Inputs: `y_true` `(N,)` or `(N, 1)`, class ids in `[0, K)` (Keras casts them to the loss's
+    dtype: float32 holds those up to 2**24, float16 those up to 2048); `y_pred` `(N, K)`, raw
+    scores, `K >= 2`.
+
+    Output before reduction: `(N,)`, in `[-lambda log K, max_k d_ik]`: negative where the label is
+    safely ahead. The mean that a row is divided by is at least 1e-7, so that a row of zeros is one
+    of equal scores; under "l1" its gradient is some 1e7, and a last layer should not start at zero.
+    A label that is no class gives NaN, on every backend, and so does NaN in a row for its example.
+
+    Raises:
+        ValueError: an argument is out of its range; `y_true` and `y_pred` do not fit together;
+            fewer than two classes.
+
+    Example:
+    >>> loss = keras_zoo.losses.LDRLoss(temperature=1.0)
+    >>> round(float(loss([1], [[2.0, 0.5, -1.0]])), 4)
+    0.4408
+
+    Reference: arXiv:2112.14869, section 3; github.com/Optimization-AI/ICML2023_LDR. Differs from
+    the official code: the least mean, without which a row of zeros gives NaN.
+    """
+
+    def __init__(
+        self,
+        temperature=10.0,
+        margin=0.1,
+        normalization="softplus",
+        name="ldr_loss",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.temperature = check_number("temperature", temperature, positive=True)
+        self.margin = check_number("margin", margin)
+        if margin < 0:
+            raise ValueError(f"`margin` must be at least 0. Received: margin={margin}")
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(
+                f"`normalization` must be one of {NORMALIZATIONS}. "
+                f"Received: normalization={normalization!r}"
+            )
+        self.normalization = normalization
+
+    def call(self, y_true, y_pred):
+        """Loss of each example, `(N,)`."""
+        y_true, scores = self._prepare(y_true, y_pred)
+        return self._robust_loss(y_true, scores, self.temperature)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        own = {
+            "temperature": self.temperature,
+            "margin": self.margin,
+            "normalization": self.normalization,
+        }
+        return {**super().get_config(), **own}
+
+    def _prepare(self, y_true, y_pred):
+        """Labels `(N,)` and normalised scores `(N, K)`, in full precision."""
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        labels, scores = tuple(y_true.shape), tuple(y_pred.shape)
+        is_vector = len(labels) == 1 or (len(labels) == 2 and labels[1] in (1, None))
+        rows_agree = None in (labels[:1] + scores[:1]) or labels[:1] == scores[:1]
+        if len(scores) != 2 or not is_vector or not rows_agree:
+            raise ValueError(
+                "`y_pred` must be scores `(N, K)` and `y_true` class ids `(N,)` or `(N, 1)`. "
+                f"Received: y_true of shape {labels}, y_pred of shape {scores}"
+            )
+        return full_precision(ops.reshape(y_true, (-1,))), self._normalize(y_pred)
+
+    def _normalize(self, y_pred):
+        """`f` of the class docstring."""
+        y_pred = full_precision(y_pred)
+        if len(y_pred.shape) != 2 or (y_pred.shape[1] or 0) < 2:
+            raise ValueError(
+                "`y_pred` must be scores `(N, K)` of at least two classes. "
+                f"Received: y_pred of shape {tuple(y_pred.shape)}"
+            )
+        if self.normalization is None:
+            return y_pred
+        if self.normalization == "softplus":
+            y_pred = ops.softplus(y_pred)
+        mean = ops.mean(ops.abs(y_pred), axis=-1, keepdims=True)
+        return y_pred / ops.maximum(mean, SMALLEST_MEAN)
+
+    def _robust_loss(self, labels, scores, temperature):
+        """`lambda log( 1/K sum_k exp(d_k / lambda) )` of normalised scores, `(N,)`.
+
+        Args:
+            labels: float `(N,)`.
+            scores: `(N, K)`.
+            temperature: float, or `(N,)`.
+        """
+        classes = ops.arange(scores.shape[1], dtype=labels.dtype)
+        own = ops.equal(labels[:, None], classes[None, :])
+        own_score = ops.sum(ops.where(own, scores, 0.0), axis=-1, keepdims=True)
+        margins = ops.where(own, 0.0, ops.cast(self.margin, scores.dtype))
+        losses = temperature_log_mean_exp(scores - own_score + margins, temperature)
+        return ops.where(ops.any(own, axis=-1), losses, float("nan"))
+
+
+def temperature_log_mean_exp(x, temperature):
+    """`temperature * log(mean_k exp(x_k / temperature))` over the last axis, right to its limits.
+
+    Args:
+        x: `(N, K)`.
+        temperature: float, or `(N,)`.
+
+    Returns:
+        `(N,)`.
+    """
+    if 0 in x.shape:
+        return ops.sum(x, axis=-1)
+    temperature = ops.cast(temperature, x.dtype)
+    top = ops.stop_gradient(ops.amax(x, axis=-1))
+    z = (x - top[:, None]) / (temperature[..., None] if temperature.shape else temperature)
+    mean = ops.mean(ops.exp(z), axis=-1)
+    # Near 1 the logarithm needs what the mean is short of 1, in all its digits: a large
+    # temperature multiplies what rounding leaves of them.
+    short = ops.mean(ops.expm1(z), axis=-1)
+    log_mean = ops.where(short > -0.5, ops.log1p(ops.maximum(short, -0.5)), ops.log(mean))
+    return top + temperature * log_mean
