@@ -33,13 +33,13 @@ METHOD, FOR_FIRST, TAYLOR, SOFTMAX = "Z-loss", "Z-loss, for top-1", "Taylor soft
 KS = (1, 5, 10, 20)
 CONTEXT, EMBEDDING, FEATURES, BATCH, EPOCHS = 4, 64, 64, 100, 8
 SCALES, SHIFTS = (0.1, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0)
-OUTPUT_RATES = (1.0, 3.0, 10.0, 30.0, 100.0)
+OUTPUT_RATES = {METHOD: (1.0, 3.0, 10.0, 30.0, 100.0), TAYLOR: (10.0, 30.0, 100.0, 300.0, 1000.0)}
 ENCODER_RATES = (3e-4, 1e-3, 3e-3)
 # (scale and shift), rate of the output layer, rate of Adam: `--choose --seeds 1`.
 CHOSEN = {
-    METHOD: ((0.1, 10.0), 10.0, 1e-3),
-    FOR_FIRST: ((1.0, 10.0), 10.0, 1e-3),
-    TAYLOR: ((), 1.0, 1e-3),
+    METHOD: ((0.5, 10.0), 30.0, 3e-4),
+    FOR_FIRST: ((0.1, 20.0), 3.0, 1e-3),
+    TAYLOR: ((), 300.0, 1e-3),
     SOFTMAX: ((), None, 1e-3),
 }
 
@@ -140,8 +140,8 @@ def choose(seeds):
 
     arguments = list(itertools.product(SCALES, SHIFTS))
     grids = {
-        METHOD: list(itertools.product(arguments, OUTPUT_RATES)),
-        TAYLOR: list(itertools.product([()], OUTPUT_RATES)),
+        METHOD: list(itertools.product(arguments, OUTPUT_RATES[METHOD])),
+        TAYLOR: list(itertools.product([()], OUTPUT_RATES[TAYLOR])),
         SOFTMAX: [((), None)],
     }
     for arm, grid in grids.items():
