@@ -27,13 +27,13 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	@set -e; for backend in $(BACKENDS); do \
 	  echo "== tests on $$backend"; \
-	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=5; \
+	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=5; \
 	done; echo "== all tests passed on: $(BACKENDS)"
 
 test-fast: $(VENV)/.test
 	@set -e; for backend in $(BACKENDS); do \
 	  echo "== fast tests on $$backend"; \
-	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not slow"; \
+	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not gpu and not slow"; \
 	done
 
 lint: $(VENV)/.test

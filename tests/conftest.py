@@ -1,9 +1,19 @@
 """What holds for every test."""
 
-import functools
+import os
+import pathlib
 
-import keras
-import pytest
+# What the tests of JAX spend most of their time on is compiling small programs. Read at its import.
+CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+
+BACKEND = keras.backend.backend()
 
 
 @pytest.fixture(autouse=True)
@@ -13,8 +23,20 @@ def torch_compiles_without_codegen(request, monkeypatch):
     Tracing is what our code can break; the C++ compiler takes a minute for each training step.
     Tests marked `codegen` go the whole way.
     """
-    if keras.backend.backend() == "torch" and not request.node.get_closest_marker("codegen"):
+    if BACKEND == "torch" and not request.node.get_closest_marker("codegen"):
         import torch
 
-        quick = functools.partial(torch.compile, backend="aot_eager")
+        # It gives up, and runs as it is, what it has compiled eight times, though for other models.
+        torch._dynamo.reset()
+        compiled = torch.compile
+
+        def quick(step, backend="aot_eager", **kwargs):
+            if getattr(step, "__name__", None) == "one_step_on_data":
+                # Torch traces this up to `backward`, gives up, traces the step that it calls twice,
+                # and that again once there are gradients. What a step calls is traced once.
+                skip = torch._dynamo.eval_frame.skip_code
+                skip(step.__code__)
+                skip(keras.Model.train_step.__code__)
+            return compiled(step, backend=backend, **kwargs)
+
         monkeypatch.setattr(torch, "compile", quick)

@@ -49,11 +49,24 @@ def presets():
 
 def results():
     """What the examples found: mean and standard deviation over seeds, for each arm."""
-    return "\n\n".join(_result(slug) for slug in PAPERS)
+    folder = ROOT / "examples" / "results"
+    return "\n\n".join(_result(slug) for slug in PAPERS if (folder / f"{slug}.csv").exists())
 
 
 # Columns that tell the rows of an arm apart, and those that say how it was trained.
-SETTINGS = ("sigma", "labels", "noise", "task", "data", "goal", "chosen_for", "shots")
+SETTINGS = (
+    "sigma",
+    "labels",
+    "noise",
+    "task",
+    "data",
+    "goal",
+    "chosen_for",
+    "compared",
+    "shots",
+    "training_rows",
+    "encoder",
+)
 CHOICES = (
     "steps",
     "epochs",
@@ -65,9 +78,18 @@ CHOICES = (
     "margin",
     "alpha",
     "q",
+    "epsilon",
+    "C",
     "threshold_of_logits",
+    "box_cox_period",
     "setting",
     "epoch",
+    "whiten",
+    "nu",
+    "gamma",
+    "shrinkage",
+    "threshold",
+    "weight",
 )
 
 

@@ -121,7 +121,7 @@ def fill(weights):
     """Gives weights values that are the same on each backend."""
     for i, weight in enumerate(weights):
         values = np.random.default_rng(i).normal(0, 0.3, weight.shape)
-        if "variance" in weight.path:
+        if weight.path.endswith(("variance", "count")):
             values = 0.5 + np.abs(values)
         if weight.dtype not in ("uint32", "int32", "int64"):
             weight.assign(values.astype("float32"))

@@ -255,7 +255,7 @@ def test_bad_arguments_of_the_adaptive_one(kwargs):
     ("y_true", "y_pred"), [((3,), (4, 2)), ((3, 2), (3, 2)), ((3,), (3,)), ((3,), (3, 1))]
 )
 def test_bad_inputs(loss, y_true, y_pred):
-    with pytest.raises(ValueError, match=r"`y_pred` must be scores.*Received: .*shape"):
+    with pytest.raises(ValueError, match=r"`y_pred` must be logits.*Received: .*shape"):
         loss.call(np.zeros(y_true), np.zeros(y_pred, "float32"))
 
 
