@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "callbacks",
+    "datasets",
     "layers",
     "list_components",
     "list_presets",
@@ -19,6 +20,7 @@ __all__ = [
     "models",
     "ops",
     "samplers",
+    "simulators",
     "trainers",
 ]
 

@@ -73,6 +73,10 @@ if keras.backend.backend() == "tensorflow":
         else:
             variable._value.scatter_add(tf.IndexedSlices(updates, indices))
 
+    def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` of nested tensors as one graph; what its first argument held may be gone after."""
+        return tf.function(fn)
+
     def all_gather(x: Tensor) -> Tensor:
         """The `x` of every replica, one after the other along the first axis."""
         context = tf.distribute.get_replica_context()
@@ -126,6 +130,10 @@ elif keras.backend.backend() == "torch":
             else:
                 value.index_add_(0, indices, updates.to(value.dtype))
 
+    def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` of nested tensors, without gradients; each of its operations is compiled already."""
+        return torch.no_grad()(fn)
+
     def all_gather(x: Tensor) -> Tensor:
         """The `x` of every replica, one after the other along the first axis."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -163,6 +171,10 @@ else:
         """Adds `updates[i]` to row `indices[i]` of a variable, in place once jitted."""
         updates = jax.numpy.asarray(updates, variable.dtype)
         variable.assign(jax.numpy.asarray(variable.value).at[indices].add(updates))
+
+    def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` of nested tensors as one program; what its first argument held is gone after."""
+        return jax.jit(fn, donate_argnums=0)
 
     def all_gather(x: Tensor) -> Tensor:
         """`x` itself: a jitted JAX program sees the batches of all devices as one."""

@@ -24,6 +24,8 @@ SAVED_ROOMS = {
 LAZY_ROOMS = {
     "callbacks": "callback",
     "samplers": "sampler",
+    "simulators": "simulator",
+    "datasets": "dataset",
     "models": "model",
 }
 ROOMS = {**SAVED_ROOMS, **LAZY_ROOMS}
@@ -111,6 +113,64 @@ PAPERS = {
         "de Brébisson, Vincent",
         2016,
         "1604.08859",
+    ),
+    "comp-sum": Paper(
+        "Cross-Entropy Loss Functions: Theoretical Analysis and Applications",
+        "Mao, Mohri, Zhong",
+        2023,
+        "2304.07288",
+    ),
+    "ensloss": Paper(
+        "EnsLoss: Stochastic Calibrated Loss Ensembles for Preventing Overfitting in "
+        "Classification",
+        "Dai",
+        2025,
+        "2409.00908",
+    ),
+    "discriminative-vs-generative": Paper(
+        "Revisiting Discriminative vs. Generative Classifiers: Theory and Implications",
+        "Zheng, Wu, Bao, Cao, Li, Zhu",
+        2023,
+        "2302.02334",
+    ),
+    "quantile-aggregation": Paper(
+        "Flexible Model Aggregation for Quantile Regression",
+        "Fakoor, Kim, Mueller, Smola, Tibshirani",
+        2023,
+        "2103.00083",
+    ),
+    "dwff-net": Paper(
+        "A Method for Identifying Farmland System Habitat Types Based on the Dynamic-Weighted "
+        "Feature Fusion Network Model",
+        "Zheng, Song, Li, Yao, Bian",
+        2025,
+        "2511.11659",
+    ),
+    "deeptfus": Paper(
+        "A Skull-Adaptive Framework for AI-Based 3D Transcranial Focused Ultrasound Simulation",
+        "Srivastav, Puel, Vappou, Van Houten, Cabras, Padoy",
+        2025,
+        "2505.12998",
+    ),
+    "cw-bass": Paper(
+        "CW-BASS: Confidence-Weighted Boundary-Aware Learning for Semi-Supervised Semantic "
+        "Segmentation",
+        "Tarubinga, Kalafatovich, Lee",
+        2025,
+        "2502.15152",
+    ),
+    "hyp-oc": Paper(
+        "Hyp-OC: Hyperbolic One Class Classification for Face Anti-Spoofing",
+        "Narayan, Patel",
+        2024,
+        "2404.14406",
+    ),
+    "biofusionnet": Paper(
+        "BioFusionNet: Deep Learning-Based Survival Risk Stratification in ER+ Breast Cancer "
+        "Through Multifeature and Multimodal Data Fusion",
+        "Mondol, Millar, Sowmya, Meijering",
+        2024,
+        "2402.10717",
     ),
 }
 

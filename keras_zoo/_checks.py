@@ -15,15 +15,55 @@ def check_number(name: str, value: Any, positive: bool = False) -> float:
     return value
 
 
+def check_not_negative(name: str, value: Any) -> float:
+    """`value`, if it is a finite number of at least 0."""
+    if check_number(name, value) < 0:
+        raise ValueError(f"`{name}` must be at least 0. Received: {name}={value!r}")
+    return value
+
+
+def check_share(name: str, value: Any) -> float:
+    """`value`, if it is a number from 0 to 1."""
+    if not 0 <= check_number(name, value) <= 1:
+        raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value!r}")
+    return value
+
+
+def check_rate(name: str, value: Any) -> float:
+    """`value`, if it is a number from 0 to below 1, as rates of dropout are."""
+    if not 0 <= check_number(name, value) < 1:
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}")
+    return value
+
+
+def is_vector(shape: tuple) -> bool:
+    """Whether a shape is `(N,)` or `(N, 1)`, as far as it is known."""
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] in (1, None))
+
+
+def sizes_agree(one: tuple, other: tuple) -> bool:
+    """Whether two shapes are equal where both are known, axis by axis as far as both go."""
+    return all(None in (a, b) or a == b for a, b in zip(one, other, strict=False))
+
+
 def check_batch(y_true: Any, y_pred: Any) -> None:
     """Raises unless there is one label for each row of embeddings."""
     labels, embeddings = tuple(y_true.shape), tuple(y_pred.shape)
-    rows_agree = None in (labels[:1] + embeddings[:1]) or labels[:1] == embeddings[:1]
-    is_vector = len(labels) == 1 or (len(labels) == 2 and labels[1] in (1, None))
-    if len(embeddings) != 2 or not is_vector or not rows_agree:
+    if len(embeddings) != 2 or not is_vector(labels) or not sizes_agree(labels[:1], embeddings):
         raise ValueError(
             "`y_pred` must hold embeddings `(N, D)` and `y_true` labels `(N,)` or `(N, 1)`. "
             f"Received: y_true of shape {labels}, y_pred of shape {embeddings}"
+        )
+
+
+def check_binary_batch(y_true: Any, y_pred: Any) -> None:
+    """Raises unless there is one logit for each label."""
+    labels, logits = tuple(y_true.shape), tuple(y_pred.shape)
+    vectors = is_vector(labels) and is_vector(logits)
+    if not vectors or not sizes_agree(labels[:1], logits):
+        raise ValueError(
+            "`y_pred` must hold one logit for each example, and `y_true` its label, `(N,)` or "
+            f"`(N, 1)`. Received: y_true of shape {labels}, y_pred of shape {logits}"
         )
 
 
@@ -52,11 +92,12 @@ def check_ranks(k: Any) -> list[int]:
     return [int(rank) for rank in ranks]
 
 
-def check_count(name: str, value: Any) -> int:
-    """`value` as a positive int."""
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """`value` as an int of at least 1, or of at least 0."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    if not whole or value < least:
+        wanted = "a positive integer" if least else "an integer of at least 0"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
     return int(value)
 
 
@@ -72,3 +113,14 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
     return value
+
+
+def check_fields(y_true: Any, y_pred: Any) -> None:
+    """Raises unless both hold fields of one size, `(N, D, H, W)` or `(N, D, H, W, 1)`."""
+    shapes = [tuple(y_true.shape), tuple(y_pred.shape)]
+    fields = all(len(s) == 4 or (len(s) == 5 and s[4] in (1, None)) for s in shapes)
+    if not fields or not sizes_agree(shapes[0][:4], shapes[1][:4]):
+        raise ValueError(
+            "`y_true` and `y_pred` must be fields of one size, `(N, D, H, W)` or "
+            f"`(N, D, H, W, 1)`. Received: y_true of shape {shapes[0]}, y_pred of shape {shapes[1]}"
+        )

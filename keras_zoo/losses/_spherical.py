@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_zoo._checks import check_count
 from keras_zoo.losses._base import ZooLoss
+from keras_zoo.losses._classes import check_logits, class_ids
 from keras_zoo.losses._views import full_precision
 
 # Up to here a dtype tells whole numbers apart, so class ids too.
@@ -35,11 +36,10 @@ class SphericalLoss(ZooLoss):
 
     def call(self, y_true, y_pred):
         """Loss of each example, `(N,)`."""
-        labels, logits = _prepare(y_true, y_pred)
+        y_true, logits = check_logits(y_true, y_pred)
         classes = logits.shape[1]
-        known = ops.logical_and(labels >= 0, labels < classes)
-        own = ops.where(known, labels, ops.zeros_like(labels))
-        entries = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), own], axis=1)
+        own, known = class_ids(y_true, classes)
+        entries = ops.stack([ops.arange(ops.shape(own)[0], dtype="int32"), own], axis=1)
         if self.shift_invariant:
             # Then the gradient has no part along 1, and the mean may be taken for a constant.
             logits = logits - ops.stop_gradient(ops.mean(logits, axis=-1, keepdims=True))
@@ -94,20 +94,6 @@ class SphericalLoss(ZooLoss):
             `(d_selected, d_squared_sum, d_total)`.
         """
         return self._slopes(*_checked(selected, squared_sum, total, num_classes))
-
-
-def _prepare(y_true, y_pred):
-    """Class ids, int32 `(N,)`, and logits in full precision."""
-    y_true, y_pred = ops.convert_to_tensor(y_true), full_precision(y_pred)
-    labels, logits = tuple(y_true.shape), tuple(y_pred.shape)
-    is_vector = len(labels) == 1 or (len(labels) == 2 and labels[1] in (1, None))
-    rows_agree = None in (labels[:1] + logits[:1]) or labels[:1] == logits[:1]
-    if len(logits) != 2 or logits[1] is None or not is_vector or not rows_agree:
-        raise ValueError(
-            "`y_pred` must be logits `(N, D)`, and `y_true` class ids `(N,)` or `(N, 1)`. "
-            f"Received: y_true of shape {labels}, y_pred of shape {logits}"
-        )
-    return ops.cast(ops.reshape(y_true, (-1,)), "int32"), y_pred
 
 
 def _checked(selected, squared_sum, total, num_classes):

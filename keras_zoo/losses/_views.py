@@ -1,15 +1,9 @@
 """What the losses over views of each example, `(N, V, D)`, share."""
 
-import keras
 from keras import ops
 
 from keras_zoo.ops.pairs import l2_normalize
-
-
-def full_precision(x):
-    """`x` in float32, or in float64 if it is."""
-    x = ops.convert_to_tensor(x)
-    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
+from keras_zoo.ops.poincare import full_precision
 
 
 def prepare_views(y_pred, normalize, count=None):

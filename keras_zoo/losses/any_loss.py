@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_flag, check_number
+from keras_zoo._checks import check_flag, check_not_negative, check_number, check_share
 from keras_zoo.losses._base import Reduction, ZooLoss
 from keras_zoo.losses._views import full_precision
 
@@ -100,13 +100,9 @@ class AnyLoss(ZooLoss):
                 f"Received: metric={metric!r}"
             )
         self.metric = metric
-        self.beta = check_number("beta", beta)
-        if beta < 0:
-            raise ValueError(f"`beta` must be at least 0. Received: beta={beta}")
+        self.beta = check_not_negative("beta", beta)
         self.amplification = check_number("amplification", amplification, positive=True)
-        self.threshold = check_number("threshold", threshold)
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"`threshold` must be in [0, 1]. Received: threshold={threshold}")
+        self.threshold = check_share("threshold", threshold)
         self.from_logits = check_flag("from_logits", from_logits)
         self._reduce = Reduction(name, self.reduction, dtype=self._dtype_policy)
 

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_choice, check_flag, check_number
+from keras_zoo._checks import check_choice, check_flag, check_not_negative, check_number
 from keras_zoo.losses._base import ZooLoss
 from keras_zoo.losses._views import check_rows, full_precision, prepare_views, query_logits
 from keras_zoo.ops.pairs import l2_normalize
@@ -74,11 +74,7 @@ class CWCLLoss(ZooLoss):
     ):
         super().__init__(name=name, **kwargs)
         self.temperature = check_number("temperature", temperature, positive=True)
-        if check_number("reverse_weight", reverse_weight) < 0:
-            raise ValueError(
-                f"`reverse_weight` must be at least 0. Received: reverse_weight={reverse_weight}"
-            )
-        self.reverse_weight = reverse_weight
+        self.reverse_weight = check_not_negative("reverse_weight", reverse_weight)
         self.weights_from = check_choice("weights_from", weights_from, ("embedding", "target"))
         self.normalize = check_flag("normalize", normalize)
 

@@ -3,8 +3,9 @@
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_number
+from keras_zoo._checks import check_not_negative, check_number
 from keras_zoo.losses._base import ZooLoss
+from keras_zoo.losses._classes import check_logits, class_ids
 from keras_zoo.losses._views import full_precision
 
 NORMALIZATIONS = (None, "l1", "softplus")
@@ -68,9 +69,7 @@ class LDRLoss(ZooLoss):
     ):
         super().__init__(name=name, **kwargs)
         self.temperature = check_number("temperature", temperature, positive=True)
-        self.margin = check_number("margin", margin)
-        if margin < 0:
-            raise ValueError(f"`margin` must be at least 0. Received: margin={margin}")
+        self.margin = check_not_negative("margin", margin)
         if normalization not in NORMALIZATIONS:
             raise ValueError(
                 f"`normalization` must be one of {NORMALIZATIONS}. "
@@ -93,24 +92,16 @@ class LDRLoss(ZooLoss):
         return {**super().get_config(), **own}
 
     def _prepare(self, y_true, y_pred):
-        """Labels `(N,)` and normalised scores `(N, K)`, in full precision."""
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        labels, scores = tuple(y_true.shape), tuple(y_pred.shape)
-        is_vector = len(labels) == 1 or (len(labels) == 2 and labels[1] in (1, None))
-        rows_agree = None in (labels[:1] + scores[:1]) or labels[:1] == scores[:1]
-        if len(scores) != 2 or not is_vector or not rows_agree:
-            raise ValueError(
-                "`y_pred` must be scores `(N, K)` and `y_true` class ids `(N,)` or `(N, 1)`. "
-                f"Received: y_true of shape {labels}, y_pred of shape {scores}"
-            )
-        return full_precision(ops.reshape(y_true, (-1,))), self._normalize(y_pred)
+        """Labels `(N,)` or `(N, 1)`, and normalised scores `(N, K)` in full precision."""
+        y_true, y_pred = check_logits(y_true, y_pred)
+        return y_true, self._normalize(y_pred)
 
     def _normalize(self, y_pred):
         """`f` of the class docstring."""
         y_pred = full_precision(y_pred)
         if len(y_pred.shape) != 2 or (y_pred.shape[1] or 0) < 2:
             raise ValueError(
-                "`y_pred` must be scores `(N, K)` of at least two classes. "
+                "`y_pred` must be logits `(N, K)` of at least two classes. "
                 f"Received: y_pred of shape {tuple(y_pred.shape)}"
             )
         if self.normalization is None:
@@ -124,16 +115,31 @@ class LDRLoss(ZooLoss):
         """`lambda log( 1/K sum_k exp(d_k / lambda) )` of normalised scores, `(N,)`.
 
         Args:
-            labels: float `(N,)`.
+            labels: `(N,)` or `(N, 1)`.
             scores: `(N, K)`.
             temperature: float, or `(N,)`.
         """
-        classes = ops.arange(scores.shape[1], dtype=labels.dtype)
-        own = ops.equal(labels[:, None], classes[None, :])
-        own_score = ops.sum(ops.where(own, scores, 0.0), axis=-1, keepdims=True)
-        margins = ops.where(own, 0.0, ops.cast(self.margin, scores.dtype))
-        losses = temperature_log_mean_exp(scores - own_score + margins, temperature)
-        return ops.where(ops.any(own, axis=-1), losses, float("nan"))
+        own, known = class_ids(labels, scores.shape[1])
+        entries = ops.stack([ops.arange(ops.shape(own)[0], dtype="int32"), own], axis=1)
+
+        # Written out, since the derivative of each of the two forms of the logarithm, and of the
+        # choice between them, is that of one softmax.
+        @ops.custom_gradient
+        def losses_of(scores):
+            own_score = ops.take_along_axis(scores, own[:, None], axis=1)
+            d = scores + (self.margin - own_score)
+            d = ops.scatter_update(d, entries, ops.zeros_like(d[:, 0]))
+            losses, p = temperature_log_mean_exp(d, temperature)
+
+            def grad(*args, upstream=None):
+                # torch hands over the arguments by position, and the rest by name.
+                upstream = args[0] if upstream is None else upstream
+                p_own = ops.take_along_axis(p, own[:, None], axis=1)[:, 0]
+                return ops.scatter_update(p * upstream[:, None], entries, (p_own - 1) * upstream)
+
+            return losses, grad
+
+        return ops.where(known, losses_of(scores), float("nan"))
 
 
 def temperature_log_mean_exp(x, temperature):
@@ -144,16 +150,19 @@ def temperature_log_mean_exp(x, temperature):
         temperature: float, or `(N,)`.
 
     Returns:
-        `(N,)`.
+        `(values, gradients)`, `(N,)` and `(N, K)`.
     """
     if 0 in x.shape:
-        return ops.sum(x, axis=-1)
+        return ops.sum(x, axis=-1), x
     temperature = ops.cast(temperature, x.dtype)
-    top = ops.stop_gradient(ops.amax(x, axis=-1))
+    top = ops.amax(x, axis=-1)
     z = (x - top[:, None]) / (temperature[..., None] if temperature.shape else temperature)
-    mean = ops.mean(ops.exp(z), axis=-1)
+    exponentials = ops.exp(z)
+    total = ops.sum(exponentials, axis=-1)
     # Near 1 the logarithm needs what the mean is short of 1, in all its digits: a large
     # temperature multiplies what rounding leaves of them.
     short = ops.mean(ops.expm1(z), axis=-1)
-    log_mean = ops.where(short > -0.5, ops.log1p(ops.maximum(short, -0.5)), ops.log(mean))
-    return top + temperature * log_mean
+    log_mean = ops.where(
+        short > -0.5, ops.log1p(ops.maximum(short, -0.5)), ops.log(total / x.shape[-1])
+    )
+    return top + temperature * log_mean, exponentials / total[:, None]

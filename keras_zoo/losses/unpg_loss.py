@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_count, check_number
+from keras_zoo._checks import check_count, check_not_negative
 from keras_zoo.losses.margin_softmax_loss import MarginSoftmaxLoss
 from keras_zoo.ops import masked_logsumexp
 from keras_zoo.ops.masked import LOWEST
@@ -77,9 +77,7 @@ class UNPGLoss(MarginSoftmaxLoss):
     ):
         super().__init__(margin_type, margin, scale, name=name, **kwargs)
         self.num_classes = check_count("num_classes", num_classes)
-        if check_number("whisker", whisker) < 0:
-            raise ValueError(f"`whisker` must be at least 0. Received: whisker={whisker!r}")
-        self.whisker = whisker
+        self.whisker = check_not_negative("whisker", whisker)
 
     def call(self, y_true, y_pred):
         """Loss of each example, `(N,)`."""

@@ -8,6 +8,41 @@ except ImportError as error:
     ) from error
 
 from keras_zoo.models._presets import golden_difference
+from keras_zoo.models.biofusionnet import (
+    BioFusionNetBackbone,
+    BioFusionNetRiskPredictor,
+    FusionVAE,
+)
+from keras_zoo.models.conformal_quantile_calibrator import ConformalQuantileCalibrator
+from keras_zoo.models.deeptfus import (
+    DeepTFUSBackbone,
+    DeepTFUSPressureEstimator,
+    DeepTFUSPressureEstimatorPreprocessor,
+)
 from keras_zoo.models.dncnn import DnCNNBackbone, DnCNNDenoiser
+from keras_zoo.models.dwffnet import (
+    DWFFNetBackbone,
+    DWFFNetImageConverter,
+    DWFFNetImageSegmenter,
+    DWFFNetImageSegmenterPreprocessor,
+)
+from keras_zoo.models.hyp_oc import HypOCAnomalyDetector, HypOCBackbone
 
-__all__ = ["DnCNNBackbone", "DnCNNDenoiser", "golden_difference"]
+__all__ = [
+    "BioFusionNetBackbone",
+    "BioFusionNetRiskPredictor",
+    "ConformalQuantileCalibrator",
+    "DWFFNetBackbone",
+    "DWFFNetImageConverter",
+    "DWFFNetImageSegmenter",
+    "DWFFNetImageSegmenterPreprocessor",
+    "DeepTFUSBackbone",
+    "DeepTFUSPressureEstimator",
+    "DeepTFUSPressureEstimatorPreprocessor",
+    "DnCNNBackbone",
+    "DnCNNDenoiser",
+    "FusionVAE",
+    "HypOCAnomalyDetector",
+    "HypOCBackbone",
+    "golden_difference",
+]

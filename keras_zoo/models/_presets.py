@@ -44,6 +44,16 @@ class PresetMixin:
         _presets.write_manifest(preset_dir, parameters=self.count_params())
 
 
+class TaskMixin(PresetMixin):
+    """For a task whose `compile` has an "auto" of its own; stands first among the bases."""
+
+    def compile_from_config(self, config):
+        """Compiles as a saved model was compiled."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+
 def _check_class(cls, folder):
     """Refuses a preset whose backbone is not the one that `cls` works on."""
     wanted = getattr(cls, "backbone_cls", None) or cls
@@ -95,8 +105,10 @@ def golden_difference(model, folder):
 
     Args:
         model: the model of the preset.
-        folder: the preset's folder, with a `golden.npz` of arrays `x` and `y`.
+        folder: the preset's folder, with a `golden.npz` of arrays `x` and `y`; for a model whose
+            input is a dict, `x:name` in place of `x` for each of its names.
     """
     with np.load(pathlib.Path(folder) / _presets.GOLDEN, allow_pickle=False) as golden:
-        output = keras.ops.convert_to_numpy(model(golden["x"]))
+        named = {key[2:]: golden[key] for key in golden.files if key.startswith("x:")}
+        output = keras.ops.convert_to_numpy(model(named or golden["x"]))
         return float(np.max(np.abs(output - golden["y"])))

@@ -73,8 +73,7 @@ class ClassBalancedSampler(keras.utils.PyDataset):
             steps_per_epoch = max(1, len(labels) // batch)
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        elif not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-            raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
+        seed = check_count("seed", seed, least=0)
         self.x, self.y = x, y
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class

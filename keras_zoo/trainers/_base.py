@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_zoo._checks import check_count
+
 
 class ZooTrainer(keras.Model):
     """A model that knows its own loss: subclasses define `compute_loss`.
@@ -17,9 +19,7 @@ class ZooTrainer(keras.Model):
     """
 
     def __init__(self, seed=None, **kwargs):
-        is_int = isinstance(seed, int) and not isinstance(seed, bool)
-        if seed is not None and not (is_int and seed >= 0):
-            raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
+        seed = None if seed is None else check_count("seed", seed, least=0)
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -32,6 +32,30 @@ class ZooTrainer(keras.Model):
                 f"of its own. Received: loss={loss!r}, loss_weights={loss_weights!r}"
             )
         super().compile(optimizer=optimizer, **kwargs)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *args,
+        **kwargs,
+    ):
+        """As `keras.Model.fit`, with what the procedure does between steps or epochs."""
+        own = self._own_callbacks()
+        if own:
+            given = getattr(callbacks, "callbacks", callbacks)
+            given = [] if given is None else keras.tree.flatten(given)
+            # First, so that a checkpoint of a step holds what they have done at it.
+            callbacks = [*own, *given]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+
+    def _own_callbacks(self):
+        """Callbacks that every `fit` has; none, unless a subclass gives some."""
+        return []
 
     def compile_from_config(self, config):
         """Compiles a loaded model as the saved one was compiled."""

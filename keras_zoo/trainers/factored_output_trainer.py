@@ -194,17 +194,7 @@ class FactoredOutputTrainer(ZooTrainer):
         hidden = set(compiled.result())
         return {k: v for k, v in self.get_metrics_result().items() if k not in hidden}
 
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        *args,
-        **kwargs,
-    ):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`; stabilizes the output layer every `stabilize_period` steps."""
         if isinstance(y, np.ndarray) and y.size:
             classes = self.output_layer.units
@@ -213,12 +203,10 @@ class FactoredOutputTrainer(ZooTrainer):
                     f"`y` must hold integers in [0, {classes}). "
                     f"Received: {y.dtype} from {y.min()} to {y.max()}"
                 )
-        if self.stabilize_period is not None:
-            given = getattr(callbacks, "callbacks", callbacks)
-            given = [] if given is None else keras.tree.flatten(given)
-            # First, so that a checkpoint of this step holds what it has done.
-            callbacks = [_Stabilizer(self.stabilize_period), *given]
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        return super().fit(x, y, *args, **kwargs)
+
+    def _own_callbacks(self):
+        return [] if self.stabilize_period is None else [_Stabilizer(self.stabilize_period)]
 
     def get_config(self):
         """The constructor's arguments."""

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_choice, check_number
+from keras_zoo._checks import check_choice, check_not_negative, check_number
 from keras_zoo.losses import MultiSimilarityLoss
 from keras_zoo.losses._base import Reduction
 from keras_zoo.losses.metrix_embedding_loss import (
@@ -117,8 +117,7 @@ class Metrix(ZooTrainer):
                 "`pair_loss` must reduce the losses of a batch to one number. "
                 f"Received: pair_loss.reduction={pair_loss.reduction!r}"
             )
-        if check_number("mix_weight", mix_weight) < 0:
-            raise ValueError(f"`mix_weight` must be at least 0. Received: mix_weight={mix_weight}")
+        check_not_negative("mix_weight", mix_weight)
         check_number("alpha", alpha, positive=True)
         check_choice("level", level, LEVELS)
         check_choice("pairing", pairing, ("random", *PAIRINGS))

@@ -8,7 +8,7 @@ from keras import ops
 from keras_hub.models import Task
 
 from keras_zoo._catalog import component
-from keras_zoo.models._presets import PresetMixin
+from keras_zoo.models._presets import TaskMixin
 from keras_zoo.models.dncnn.dncnn_backbone import DnCNNBackbone
 
 # No noise lifts an image of [0, 1] this far; one of [0, 255] lies beyond it.
@@ -16,7 +16,7 @@ _LARGEST_FLOAT = 16.0
 
 
 @component(paper="weighted-conv")
-class DnCNNDenoiser(PresetMixin, Task):
+class DnCNNDenoiser(TaskMixin, Task):
     """Removes noise from images: predicts the noise, and returns image minus noise.
 
         denoised = x - backbone(x)                                 (H, W, C)
@@ -94,12 +94,6 @@ class DnCNNDenoiser(PresetMixin, Task):
         if isinstance(loss, str) and loss == "auto":
             loss = keras.losses.MeanSquaredError()
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
-
-    def compile_from_config(self, config):
-        """Compiles as a saved model was compiled."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
 
     def denoise(self, image, tile=None, verbose=1):
         """Denoises one image or a stack of them, of any size.
