@@ -52,6 +52,10 @@ if keras.backend.backend() == "tensorflow":
             value, x, cotangent, unconnected_gradients="zero"
         )
 
+    def constant(x: Tensor) -> Tensor:
+        """`x` without a gradient, which the backward pass has as it was when it was computed."""
+        return tf.stop_gradient(x)
+
     def gather_rows(variable: keras.Variable, indices: Tensor) -> Tensor:
         """Rows of a variable."""
         if in_stateless_scope():
@@ -112,6 +116,13 @@ elif keras.backend.backend() == "torch":
 
         return value, vjp
 
+    # For the backward pass the compiler computes again what costs little, from variables that the
+    # step has changed by then. What passes from one graph to the next it keeps.
+    @torch.compiler.disable
+    def constant(x: Tensor) -> Tensor:
+        """`x` without a gradient, which the backward pass has as it was when it was computed."""
+        return x.detach()
+
     def gather_rows(variable: keras.Variable, indices: Tensor) -> Tensor:
         """Rows of a variable."""
         return torch.index_select(variable.value, 0, indices.to(torch.int64))
@@ -154,6 +165,10 @@ else:
 
         value, pullback = jax.vjp(frozen, keras.ops.convert_to_tensor(x))
         return value, lambda cotangent: pullback(cotangent)[0]
+
+    def constant(x: Tensor) -> Tensor:
+        """`x` without a gradient, which the backward pass has as it was when it was computed."""
+        return jax.lax.stop_gradient(x)
 
     def gather_rows(variable: keras.Variable, indices: Tensor) -> Tensor:
         """Rows of a variable."""

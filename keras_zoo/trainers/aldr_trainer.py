@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_zoo._backend import constant
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count
 from keras_zoo.losses import ALDRLoss
@@ -107,7 +108,7 @@ class ALDRTrainer(ZooTrainer):
         places = ops.where(known, places, 0)
         table = ops.convert_to_tensor(self.instance_temperature)
         previous = ops.where(known, ops.take(table, places, axis=0), float("nan"))
-        temperatures = self.loss_fn.adapt_temperature(y_pred, previous)
+        temperatures = constant(self.loss_fn.adapt_temperature(y_pred, previous))
         # Where a place is unknown no row of the table may change: its loss is NaN already.
         kept = ops.where(known, temperatures, ops.take(table, places, axis=0))
         self.instance_temperature.assign(ops.scatter_update(table, places[:, None], kept))

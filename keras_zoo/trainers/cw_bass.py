@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_zoo._backend import constant
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count, check_not_negative, check_share, sizes_agree
 from keras_zoo.losses import ConfidenceWeightedBoundaryLoss
@@ -213,7 +214,7 @@ class CWBASS(ZooTrainer):
         """`min(1, n / warmup_steps)`."""
         if not self.warmup_steps:
             return 1.0
-        return ops.minimum(ops.cast(self.steps, "float32") / self.warmup_steps, 1.0)
+        return constant(ops.minimum(ops.cast(self.steps, "float32") / self.warmup_steps, 1.0))
 
     def get_config(self):
         """The constructor's arguments."""

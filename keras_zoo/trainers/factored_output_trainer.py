@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_zoo._backend import constant
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count, check_number
 from keras_zoo.layers import FactoredDense
@@ -143,7 +144,7 @@ class FactoredOutputTrainer(ZooTrainer):
         frozen = ops.stop_gradient(y_pred)
         value, gradient = self._step(y, frozen, sample_weight)
         # No value, but the gradient of the loss for what the encoder gave.
-        surrogate = ops.sum(y_pred * ops.stop_gradient(gradient))
+        surrogate = ops.sum(y_pred * constant(gradient))
         return self._total(value + (surrogate - ops.stop_gradient(surrogate)))
 
     def _step(self, y, features, sample_weight):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_zoo._backend import constant
 from keras_zoo._catalog import component
 from keras_zoo._checks import (
     check_choice,
@@ -183,7 +184,7 @@ class HypOC(ZooTrainer):
         features = ops.cast(ops.stop_gradient(features), "float32")
         batch_mean = ops.mean(features, axis=0)
         alpha = self.mean_momentum
-        mean = alpha * ops.convert_to_tensor(self.feature_mean) + (1 - alpha) * batch_mean
+        mean = constant(alpha * self.feature_mean + (1 - alpha) * batch_mean)
         self.feature_mean.assign(batch_mean if self.running_mean == "previous_batch" else mean)
         if not self.variance:
             return mean + ops.zeros_like(features)

@@ -241,7 +241,6 @@ def fitted(subject, epochs, model=None, jit_compile="auto", batch_size=None):
 
 # What is not right yet, found here: test, subject, backend, and what is seen.
 DEFECTS = {
-    ("test_trains_when_compiled", "CWBASS", "torch"): "compiled steps are not the plain ones",
     ("test_mixed_precision", "DeepTFUSPressureEstimator", "tensorflow"): "bfloat16: at times NaN",
 }
 
