@@ -40,9 +40,10 @@ class StackedEmbeddingClassifier(TaskMixin, Task):
     `JaccardAccuracy` and `HammingLoss`. For weights and correlations of your labels, compile it
     with `HybridMultiLabelLoss.from_labels(labels)`.
 
-    With a preprocessor, `fit` embeds the texts anew in each epoch, and takes them in their order.
-    To do it once, and have them shuffled, fit a classifier without one on `preprocessor(texts)`,
-    and set its `preprocessor` after.
+    Like that of all tasks of keras-hub, `fit` takes examples in their order, and calls the
+    preprocessor in each epoch. To embed texts once and have them shuffled, compile and fit
+    `keras.Model(classifier.input, classifier.output)` on `preprocessor(texts)`: it has the same
+    weights.
 
     Raises:
         ValueError: an argument is out of its range; `fit`, `predict` or `evaluate` without a

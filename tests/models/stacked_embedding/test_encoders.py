@@ -182,7 +182,7 @@ def test_from_texts_to_labels_and_back_from_files(vectors, folder, tmp_path):
     preprocessor = StackedEmbeddingPreprocessor(encoders, 4)
     backbone = StackedEmbeddingBackbone((2, 4), 3, 2)
     task = StackedEmbeddingClassifier(backbone, 2, 3, preprocessor=preprocessor)
-    frozen = [to_numpy(w) for w in encoders[1].backbone.weights]
+    frozen = [to_numpy(w).copy() for w in encoders[1].backbone.weights]
     count = len(task.weights)
     task.fit(TEXTS, np.eye(4, 2), verbose=0)
     for weight, before in zip(encoders[1].backbone.weights, frozen, strict=True):
