@@ -91,7 +91,7 @@ def tweets():
     return list(found["texts"]), np.stack(labels, axis=1).astype("float32")
 
 
-def made_up(count=160):
+def made_up(count=192):
     """Texts and labels without a file, for the smoke run."""
     rng = np.random.default_rng(0)
     labels = (rng.random((count, len(LABELS))) < 0.3).astype("float32")
@@ -224,7 +224,7 @@ def run(seeds, smoke):
     """One row for each seed and arm."""
     rows = []
     texts, labels = made_up() if smoke else tweets()
-    sizes = (64, 32, 64) if smoke else (TRAIN, VALIDATION, TEST)
+    sizes = (64, 64, 64) if smoke else (TRAIN, VALIDATION, TEST)
     for seed in range(seeds):
         (train, y), (held, y_held), (test, y_test) = split(texts, labels, seed, sizes)
         prepare = StackedEmbeddingPreprocessor(encoders(train, seed, 4 if smoke else DIM), LENGTH)
