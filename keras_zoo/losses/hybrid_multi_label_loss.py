@@ -55,7 +55,8 @@ class HybridMultiLabelLoss(ZooLoss):
 
     Output before reduction: `(N,)`. `K_i` is 0 where no other example shares a label, so in a batch
     of one; `R_i` is 0 where all of `correlation` is. Keras's `sample_weight` multiplies `loss_i`
-    alone. Memory grows with `N^2`.
+    alone. Examples of a batch meet in `K_i`, so a batch should have several that share labels;
+    memory grows with `N^2`. NaN in a row gives NaN for it.
 
     Attributes `class_weights`, `positive_weights` and `correlation` are lists, or None.
 
@@ -67,7 +68,7 @@ class HybridMultiLabelLoss(ZooLoss):
     >>> [round(w, 3) for w in loss.positive_weights]
     [1.0, 1.0]
     >>> round(float(loss([[1, 0], [1, 1]], [[2.0, -1.0], [1.0, 0.5]])), 4)
-    0.3277
+    0.3415
 
     Reference: arXiv:2410.03979. Differs from the official code: none is public. The paper names the
     three terms; the formulas of `R_i` and `K_i`, and all weights, are ours.

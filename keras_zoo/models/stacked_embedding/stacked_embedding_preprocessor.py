@@ -39,7 +39,8 @@ class StackedEmbeddingPreprocessor(Preprocessor):
             for alef maksura, heh for teh marbuta) and to drop diacritics and tatweel.
         **kwargs: `name`, `dtype` of `keras.layers.Layer`.
 
-    Inputs: `x`, a text or a list of texts; `y` and `sample_weight`, handed on.
+    Inputs: `x`, a text or a list or array of texts, of which tasks make batches by grain (no
+    `tf.data.Dataset`: its functions see no Python strings); `y` and `sample_weight`, handed on.
     Output: `x`, `(x, y)` or `(x, y, sample_weight)`, where `x` is a dict of `embedding_0`
     `(B, T, D_1)` and so on, and `padding_mask` bool `(B, T)`. A text without words has a mask of
     False.

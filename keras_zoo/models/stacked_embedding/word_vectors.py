@@ -10,7 +10,7 @@ class WordVectors:
     """A table of words and their vectors, as one encoder of `StackedEmbeddingPreprocessor`.
 
     Args:
-        vocabulary: list of `V` different words.
+        vocabulary: list of `V` different words, none empty or with a line break.
         vectors: `(V, D)`, finite.
 
     Attributes: `vocabulary`, a list; `vectors`, float32 `(V, D)`; `dim`, `D`.
@@ -28,7 +28,7 @@ class WordVectors:
 
     def __init__(self, vocabulary, vectors):
         words = isinstance(vocabulary, (list, tuple)) and all(
-            isinstance(word, str) and word for word in vocabulary
+            isinstance(word, str) and word and "\n" not in word for word in vocabulary
         )
         if not words or not vocabulary or len(set(vocabulary)) < len(vocabulary):
             received = f"{len(vocabulary)} entries" if words else type(vocabulary).__name__

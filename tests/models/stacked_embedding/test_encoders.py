@@ -232,7 +232,9 @@ def refused(name, make):
         make()
 
 
-@pytest.mark.parametrize("vocabulary", [[], ["a", "a"], ["a", ""], "ab", None, [1, 2]])
+@pytest.mark.parametrize(
+    "vocabulary", [[], ["a", "a"], ["a", ""], ["a", "b\n"], "ab", None, [1, 2]]
+)
 def test_bad_vocabulary(vocabulary):
     refused("vocabulary", lambda: WordVectors(vocabulary, np.ones((2, 2))))
 
