@@ -56,7 +56,7 @@ class HybridMultiLabelLoss(ZooLoss):
     Output before reduction: `(N,)`. `K_i` is 0 where no other example shares a label, so in a batch
     of one; `R_i` is 0 where all of `correlation` is. Keras's `sample_weight` multiplies `loss_i`
     alone. Examples of a batch meet in `K_i`, so a batch should have several that share labels;
-    memory grows with `N^2`. NaN in a row gives NaN for it.
+    memory grows with `N^2`. NaN in a row gives NaN for it at least.
 
     Attributes `class_weights`, `positive_weights` and `correlation` are lists, or None.
 
