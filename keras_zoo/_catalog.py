@@ -172,6 +172,13 @@ PAPERS = {
         2024,
         "2402.10717",
     ),
+    "arabic-emotion": Paper(
+        "Improving Arabic Multi-Label Emotion Classification using Stacked Embeddings and Hybrid "
+        "Loss Function",
+        "Aslam et al.",
+        2024,
+        "2410.03979",
+    ),
 }
 
 

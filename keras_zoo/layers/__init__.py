@@ -16,6 +16,7 @@ from keras_zoo.layers.monotone_quantiles import MonotoneQuantiles
 from keras_zoo.layers.point_set_encoder import PointSetEncoder
 from keras_zoo.layers.quantile_aggregation import QuantileAggregation
 from keras_zoo.layers.self_attention_pooling import SelfAttentionPooling
+from keras_zoo.layers.stacked_embedding import StackedEmbedding
 from keras_zoo.layers.to_poincare_ball import ToPoincareBall
 from keras_zoo.layers.to_weighted_conv import to_weighted_conv
 from keras_zoo.layers.weighted_conv import WeightedConv1D, WeightedConv2D, WeightedConv3D
@@ -36,6 +37,7 @@ __all__ = [
     "PointSetEncoder",
     "QuantileAggregation",
     "SelfAttentionPooling",
+    "StackedEmbedding",
     "ToPoincareBall",
     "WeightedConv1D",
     "WeightedConv2D",

@@ -9,6 +9,7 @@ from keras_zoo.losses.confidence_weighted_boundary_loss import ConfidenceWeighte
 from keras_zoo.losses.contrastive_loss import ContrastiveLoss
 from keras_zoo.losses.cwcl_loss import CWCLLoss
 from keras_zoo.losses.dice_focal_loss import DiceFocalLoss
+from keras_zoo.losses.hybrid_multi_label_loss import HybridMultiLabelLoss
 from keras_zoo.losses.hyperbolic_pairwise_confusion_loss import HyperbolicPairwiseConfusionLoss
 from keras_zoo.losses.icnn_loss import ICNNLoss
 from keras_zoo.losses.info_nce_loss import InfoNCELoss
@@ -42,6 +43,7 @@ __all__ = [
     "ConfidenceWeightedBoundaryLoss",
     "ContrastiveLoss",
     "DiceFocalLoss",
+    "HybridMultiLabelLoss",
     "HyperbolicPairwiseConfusionLoss",
     "ICNNLoss",
     "InfoNCELoss",

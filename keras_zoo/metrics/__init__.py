@@ -5,6 +5,8 @@ from keras_zoo.metrics.cosine_accuracy import CosineAccuracy
 from keras_zoo.metrics.cumulative_dynamic_auc import cumulative_dynamic_auc
 from keras_zoo.metrics.equal_error_rate import EqualErrorRate
 from keras_zoo.metrics.focal_position_error import FocalPositionError
+from keras_zoo.metrics.hamming_loss import HammingLoss
+from keras_zoo.metrics.jaccard_accuracy import JaccardAccuracy
 from keras_zoo.metrics.kaplan_meier import kaplan_meier
 from keras_zoo.metrics.logrank_test import logrank_test
 from keras_zoo.metrics.max_pressure_error import MaxPressureError
@@ -25,6 +27,8 @@ __all__ = [
     "CosineAccuracy",
     "EqualErrorRate",
     "FocalPositionError",
+    "HammingLoss",
+    "JaccardAccuracy",
     "MaxPressureError",
     "PrototypicalAccuracy",
     "QuantileCalibrationError",

@@ -27,6 +27,13 @@ from keras_zoo.models.dwffnet import (
     DWFFNetImageSegmenterPreprocessor,
 )
 from keras_zoo.models.hyp_oc import HypOCAnomalyDetector, HypOCBackbone
+from keras_zoo.models.stacked_embedding import (
+    StackedEmbeddingBackbone,
+    StackedEmbeddingClassifier,
+    StackedEmbeddingPreprocessor,
+    SubwordEncoder,
+    WordVectors,
+)
 
 __all__ = [
     "BioFusionNetBackbone",
@@ -44,5 +51,10 @@ __all__ = [
     "FusionVAE",
     "HypOCAnomalyDetector",
     "HypOCBackbone",
+    "StackedEmbeddingBackbone",
+    "StackedEmbeddingClassifier",
+    "StackedEmbeddingPreprocessor",
+    "SubwordEncoder",
+    "WordVectors",
     "golden_difference",
 ]

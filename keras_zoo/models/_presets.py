@@ -112,3 +112,8 @@ def golden_difference(model, folder):
         named = {key[2:]: golden[key] for key in golden.files if key.startswith("x:")}
         output = keras.ops.convert_to_numpy(model(named or golden["x"]))
         return float(np.max(np.abs(output - golden["y"])))
+
+
+def preset_file(preset, path):
+    """Path of a file of a preset on this machine, fetched first where the preset is elsewhere."""
+    return preset_utils.get_file(preset, path)
