@@ -35,7 +35,6 @@ def gradient(fn, x):
     Unlike `ops.input_gradient` examples may meet in `fn`, as they do in pair losses.
     """
 
-
     def both(x):
         value, vjp = _backend.value_and_vjp(fn, x, False)
         return ops.stop_gradient(value), vjp(ops.ones_like(value))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_zoo.datasets import rated_texts
 from keras_zoo.layers import StackedEmbedding
 from keras_zoo.losses import HybridMultiLabelLoss
 from keras_zoo.metrics import HammingLoss, JaccardAccuracy
@@ -36,6 +37,7 @@ CASES = [
         MetricCase(cls, {"num_labels": C, "threshold": 0.4, "from_logits": True}, Y, Z, PAPER)
         for cls in (JaccardAccuracy, HammingLoss)
     ),
+    PlainCase(rated_texts, PAPER, "a data set"),
 ]
 
 try:
