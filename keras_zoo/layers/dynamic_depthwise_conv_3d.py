@@ -10,7 +10,7 @@ from keras_zoo._catalog import component
 from keras_zoo._checks import check_count
 from keras_zoo.layers._composite import CompositeLayer
 from keras_zoo.layers._conditioning import check_features_and_token
-from keras_zoo.ops.poincare import full_precision
+from keras_zoo.ops._precision import full_precision
 
 
 @component(paper="deeptfus")

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_zoo._checks import is_vector, sizes_agree
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 
 
 def check_logits(y_true, y_pred, views=None):

@@ -5,7 +5,7 @@ from keras import ops
 from keras_zoo._checks import check_count
 from keras_zoo.losses._base import ZooLoss
 from keras_zoo.losses._classes import check_logits, class_ids
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 
 # Up to here a dtype tells whole numbers apart, so class ids too.
 WHOLE_NUMBERS = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}

@@ -2,8 +2,8 @@
 
 from keras import ops
 
+from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.pairs import l2_normalize
-from keras_zoo.ops.poincare import full_precision
 
 
 def prepare_views(y_pred, normalize, count=None):

@@ -6,7 +6,7 @@ from keras import ops
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_flag, check_not_negative, check_number, check_share
 from keras_zoo.losses._base import Reduction, ZooLoss
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 
 
 @component(paper="anyloss")

@@ -12,8 +12,8 @@ from keras_zoo._checks import (
     sizes_agree,
 )
 from keras_zoo.losses._base import ZooLoss
-from keras_zoo.losses._views import full_precision
 from keras_zoo.ops import label_boundaries
+from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.label_boundaries import BORDERS
 
 SMALLEST_PROBABILITY = 1e-7

@@ -5,7 +5,8 @@ from keras import ops
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_choice, check_flag, check_not_negative, check_number
 from keras_zoo.losses._base import ZooLoss
-from keras_zoo.losses._views import check_rows, full_precision, prepare_views, query_logits
+from keras_zoo.losses._views import check_rows, prepare_views, query_logits
+from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.pairs import l2_normalize
 
 

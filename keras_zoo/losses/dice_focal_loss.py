@@ -5,7 +5,7 @@ from keras import ops
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_flag, check_not_negative, sizes_agree
 from keras_zoo.losses._base import ZooLoss
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 
 SMALLEST_SUM = 1e-7
 SMALLEST_PROBABILITY = 1e-7

@@ -12,7 +12,7 @@ from keras_zoo._checks import (
     sizes_agree,
 )
 from keras_zoo.losses._base import ZooLoss
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.masked import masked_logsumexp
 
 

@@ -7,7 +7,7 @@ from keras import ops
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_choice, check_number
 from keras_zoo.losses._base import ZooLoss
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.poincare import chord_length, poincare_distance
 
 DISTANCES = ("arctan", "geodesic")

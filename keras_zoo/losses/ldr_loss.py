@@ -6,7 +6,7 @@ from keras_zoo._catalog import component
 from keras_zoo._checks import check_not_negative, check_number
 from keras_zoo.losses._base import ZooLoss
 from keras_zoo.losses._classes import check_logits, class_ids
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 
 NORMALIZATIONS = (None, "l1", "softplus")
 SMALLEST_MEAN = 1e-7

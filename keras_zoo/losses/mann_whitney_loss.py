@@ -4,7 +4,7 @@ from keras import ops
 
 from keras_zoo._catalog import component
 from keras_zoo.losses._mann_whitney import BaseMannWhitneyLoss
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.masked import LOWEST
 from keras_zoo.ops.pairs import nan_if_nan
 

@@ -6,7 +6,7 @@ from keras_zoo._catalog import component
 from keras_zoo._checks import check_choice, check_number, is_vector, sizes_agree
 from keras_zoo.losses._base import ZooLoss
 from keras_zoo.losses._risk_sets import RiskSets
-from keras_zoo.losses._views import full_precision
+from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.masked import LOWEST
 from keras_zoo.ops.pairs import nan_if_nan
 

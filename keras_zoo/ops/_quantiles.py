@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_zoo._checks import is_vector, sizes_agree
-from keras_zoo.ops.poincare import full_precision
+from keras_zoo.ops._precision import full_precision
 
 Tensor = Any
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_number
+from keras_zoo.ops._precision import full_precision
 
 Tensor = Any
 
@@ -186,13 +187,6 @@ def safe_norm(x: Tensor) -> Tensor:
 def clip_norm(x: Tensor, radius: float) -> Tensor:
     """Vectors of the last axis, made shorter where they are longer than `radius`."""
     return x * ops.minimum(radius / (safe_norm(x) + SHORTEST), 1.0)
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 if it is: half precision cannot tell the ball from its edge."""
-    x = ops.convert_to_tensor(x)
-    is_full = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
-    return x if is_full else ops.cast(x, "float32")
 
 
 def checked_points(c: float, **points: Tensor) -> list[Tensor]:
