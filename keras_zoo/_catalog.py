@@ -172,6 +172,12 @@ PAPERS = {
         2024,
         "2402.10717",
     ),
+    "weighted-capsnet": Paper(
+        "weighted CapsuleNet networks for Persian multi-domain sentiment analysis",
+        "Kobari et al.",
+        2023,
+        "2306.17068",
+    ),
     "arabic-emotion": Paper(
         "Improving Arabic Multi-Label Emotion Classification using Stacked Embeddings and Hybrid "
         "Loss Function",

@@ -88,6 +88,7 @@ CHOICES = (
     "nu",
     "gamma",
     "shrinkage",
+    "sharpness",
     "threshold",
     "weight",
 )

@@ -17,6 +17,7 @@ from keras_zoo.losses.ldr_loss import LDRLoss
 from keras_zoo.losses.lifted_structure_loss import LiftedStructureLoss
 from keras_zoo.losses.mann_whitney_loss import MannWhitneyLoss
 from keras_zoo.losses.mann_whitney_retrieval_loss import MannWhitneyRetrievalLoss
+from keras_zoo.losses.margin_loss import MarginLoss
 from keras_zoo.losses.margin_softmax_loss import MarginSoftmaxLoss
 from keras_zoo.losses.metrix_embedding_loss import metrix_embedding_loss
 from keras_zoo.losses.multi_similarity_loss import MultiSimilarityLoss
@@ -51,6 +52,7 @@ __all__ = [
     "LiftedStructureLoss",
     "MannWhitneyLoss",
     "MannWhitneyRetrievalLoss",
+    "MarginLoss",
     "MarginSoftmaxLoss",
     "MultiSimilarityLoss",
     "NPairLoss",

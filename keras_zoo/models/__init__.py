@@ -34,10 +34,12 @@ from keras_zoo.models.stacked_embedding import (
     SubwordEncoder,
     WordVectors,
 )
+from keras_zoo.models.weighted_capsnet import CapsuleTextClassifier, WeightedCapsuleEnsemble
 
 __all__ = [
     "BioFusionNetBackbone",
     "BioFusionNetRiskPredictor",
+    "CapsuleTextClassifier",
     "ConformalQuantileCalibrator",
     "DWFFNetBackbone",
     "DWFFNetImageConverter",
@@ -55,6 +57,7 @@ __all__ = [
     "StackedEmbeddingClassifier",
     "StackedEmbeddingPreprocessor",
     "SubwordEncoder",
+    "WeightedCapsuleEnsemble",
     "WordVectors",
     "golden_difference",
 ]

@@ -17,6 +17,7 @@ from keras_zoo.ops.poincare import (
 )
 from keras_zoo.ops.projected_gradient_attack import projected_gradient_attack
 from keras_zoo.ops.scatter import scatter_add_rows
+from keras_zoo.ops.squash import squash
 
 __all__ = [
     "all_gather",
@@ -35,5 +36,6 @@ __all__ = [
     "poincare_project",
     "projected_gradient_attack",
     "scatter_add_rows",
+    "squash",
     "value_and_grad",
 ]
