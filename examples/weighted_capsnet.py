@@ -222,7 +222,8 @@ def verdict_on(rows):
 
     def ahead(arm):
         gap, spread, p = _report.paired(rows, METHOD, arm, "accuracy", task="texts")
-        return f"{gap:+.3f} ± {spread:.3f} (p = {p:.2g}) from {arm}"
+        word = ("better than" if gap > 0 else "worse than") if p < 0.05 else "not told apart from"
+        return f"{word} {arm} ({gap:+.3f} ± {spread:.3f}, p = {p:.2g})"
 
     gap, spread, p = _report.paired(rows, CAPSULES, PLAIN, "accuracy", task="digits")
     chosen = sorted(int(s) for s in _report.column(rows, METHOD, "sharpness", task="texts"))
