@@ -34,15 +34,8 @@ def gradient(fn, x):
 
     Unlike `ops.input_gradient` examples may meet in `fn`, as they do in pair losses.
     """
-
-    def both(x):
-        value, vjp = _backend.value_and_vjp(fn, x, False)
-        return ops.stop_gradient(value), vjp(ops.ones_like(value))
-
-    # As one program: JAX would compile each operation on each shape by itself.
-    both = _backend.compiled(both) if BACKEND == "jax" else both
-    value, grad = both(ops.convert_to_tensor(x))
-    return to_numpy(value), to_numpy(grad)
+    value, vjp = _backend.value_and_vjp(fn, ops.convert_to_tensor(x), False)
+    return to_numpy(ops.stop_gradient(value)), to_numpy(vjp(ops.ones_like(value)))
 
 
 def numeric_gradient(fn, x, eps=1e-6):
