@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import keras
 import numpy as np
 
 
@@ -112,6 +113,13 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """`value`, if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
+    return value
+
+
+def check_layer(name: str, value: Any) -> keras.layers.Layer:
+    """`value`, if it is a layer or a model."""
+    if not isinstance(value, keras.layers.Layer):
+        raise ValueError(f"`{name}` must be a Keras layer or model. Received: {name}={value!r}")
     return value
 
 

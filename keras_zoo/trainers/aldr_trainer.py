@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_zoo._backend import constant
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_count
+from keras_zoo._checks import check_count, check_layer
 from keras_zoo.losses import ALDRLoss
 from keras_zoo.losses._base import Reduction
 from keras_zoo.trainers._base import ZooTrainer
@@ -67,8 +67,7 @@ class ALDRTrainer(ZooTrainer):
     """
 
     def __init__(self, model, num_samples, loss=None, **kwargs):
-        if not isinstance(model, keras.layers.Layer):
-            raise ValueError(f"`model` must be a Keras layer or model. Received: model={model!r}")
+        check_layer("model", model)
         num_samples = check_count("num_samples", num_samples)
         loss = ALDRLoss() if loss is None else loss
         if not isinstance(loss, ALDRLoss):

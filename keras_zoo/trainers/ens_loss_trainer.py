@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_binary_batch, check_count
+from keras_zoo._checks import check_binary_batch, check_count, check_layer
 from keras_zoo.losses._base import Reduction
 from keras_zoo.ops import ens_loss_derivatives
 from keras_zoo.trainers._base import ZooTrainer
@@ -70,8 +70,7 @@ class EnsLossTrainer(ZooTrainer):
     """
 
     def __init__(self, model, box_cox_period=None, seed=None, **kwargs):
-        if not isinstance(model, keras.layers.Layer):
-            raise ValueError(f"`model` must be a Keras layer or model. Received: model={model!r}")
+        check_layer("model", model)
         if box_cox_period is not None:
             box_cox_period = check_count("box_cox_period", box_cox_period)
         super().__init__(seed=seed, **kwargs)

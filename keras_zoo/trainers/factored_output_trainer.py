@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_zoo._backend import constant
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_count, check_number
+from keras_zoo._checks import check_count, check_layer, check_number
 from keras_zoo.layers import FactoredDense
 from keras_zoo.losses import ZLoss
 from keras_zoo.trainers._base import ZooTrainer
@@ -84,10 +84,7 @@ class FactoredOutputTrainer(ZooTrainer):
         stabilize_period=100,
         **kwargs,
     ):
-        if not isinstance(encoder, keras.layers.Layer):
-            raise ValueError(
-                f"`encoder` must be a Keras layer or model. Received: encoder={encoder!r}"
-            )
+        check_layer("encoder", encoder)
         if not isinstance(output_layer, FactoredDense):
             raise ValueError(
                 "`output_layer` must be a `keras_zoo.layers.FactoredDense`. "

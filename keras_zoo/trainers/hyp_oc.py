@@ -8,6 +8,7 @@ from keras_zoo._catalog import component
 from keras_zoo._checks import (
     check_choice,
     check_count,
+    check_layer,
     check_not_negative,
     check_share,
     is_vector,
@@ -115,11 +116,9 @@ class HypOC(ZooTrainer):
         seed=None,
         **kwargs,
     ):
-        for name, part in (("encoder", encoder), ("embedding", embedding)):
-            if not (isinstance(part, keras.layers.Layer) or (name == "embedding" and part is None)):
-                raise ValueError(
-                    f"`{name}` must be a Keras layer or model. Received: {name}={part!r}"
-                )
+        check_layer("encoder", encoder)
+        if embedding is not None:
+            check_layer("embedding", embedding)
         hidden_units = check_hidden_units(hidden_units, embedding)
         check_share("mean_momentum", mean_momentum)
         check_not_negative("variance", variance)

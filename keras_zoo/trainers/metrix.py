@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_choice, check_not_negative, check_number
+from keras_zoo._checks import check_choice, check_layer, check_not_negative, check_number
 from keras_zoo.losses import MultiSimilarityLoss
 from keras_zoo.losses._base import Reduction
 from keras_zoo.losses.metrix_embedding_loss import (
@@ -105,11 +105,9 @@ class Metrix(ZooTrainer):
         seed=None,
         **kwargs,
     ):
-        for name, part in (("encoder", encoder), ("head", head)):
-            if not (isinstance(part, keras.layers.Layer) or (name == "head" and part is None)):
-                raise ValueError(
-                    f"`{name}` must be a Keras layer or model. Received: {name}={part!r}"
-                )
+        check_layer("encoder", encoder)
+        if head is not None:
+            check_layer("head", head)
         pair_loss = MultiSimilarityLoss() if pair_loss is None else pair_loss
         check_soft_pair_loss("pair_loss", pair_loss)
         if pair_loss.reduction in (None, "none"):

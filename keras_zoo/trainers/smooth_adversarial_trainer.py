@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_zoo._catalog import component
-from keras_zoo._checks import check_count, check_number
+from keras_zoo._checks import check_count, check_layer, check_number
 from keras_zoo.losses import SmoothAdversarialCompSumLoss
 from keras_zoo.losses._classes import check_logits, class_ids
 from keras_zoo.losses._comp_sum import margin_distance
@@ -87,8 +87,7 @@ class SmoothAdversarialTrainer(ZooTrainer):
         seed=None,
         **kwargs,
     ):
-        if not isinstance(model, keras.layers.Layer):
-            raise ValueError(f"`model` must be a Keras layer or model. Received: model={model!r}")
+        check_layer("model", model)
         loss_fn = SmoothAdversarialCompSumLoss(tau, rho, nu, dtype="float32")
         epsilon = check_number("epsilon", epsilon, positive=True)
         step_size = check_number("step_size", step_size, positive=True)

@@ -4,6 +4,7 @@ import keras
 from keras_hub.models import Backbone
 
 from keras_zoo._catalog import component
+from keras_zoo._checks import check_layer
 from keras_zoo.layers import ToPoincareBall
 from keras_zoo.models._presets import PresetMixin
 from keras_zoo.trainers.hyp_oc import HIDDEN_UNITS, check_hidden_units, dense_embedding
@@ -59,10 +60,8 @@ class HypOCBackbone(PresetMixin, Backbone):
                 "`encoder` must be a functional or sequential model of one input of a known shape, "
                 f"with features `(N, D)`. Received: encoder={encoder!r}"
             )
-        if embedding is not None and not isinstance(embedding, keras.layers.Layer):
-            raise ValueError(
-                f"`embedding` must be a Keras layer or model. Received: embedding={embedding!r}"
-            )
+        if embedding is not None:
+            check_layer("embedding", embedding)
         hidden_units = check_hidden_units(hidden_units, embedding)
         # A model is trainable anyway; to be told so would thaw what is frozen in the encoder.
         if kwargs.get("trainable"):
