@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_zoo.ops.masked import LOWEST
+from keras_zoo.ops.scatter import placed
 
 # Running sums are taken within rows of so many places, of the ends of so many rows, and of the
 # ends of these: a power of two.
@@ -28,7 +29,7 @@ class RiskSets:
         # Which run of equal keys each place is in, counted from 0.
         self.run = ops.cumsum(ops.cast(is_last, "int32")) - ops.cast(is_last, "int32")
         # Where run k ends stands at k + 1, and -1 at 0; what is no end goes beyond all runs.
-        ends = _placed(
+        ends = placed(
             ops.arange(n, dtype="int32"),
             ops.where(is_last, self.run + 1, n + 1),
             ops.full((n + 2,), -1, "int32"),
@@ -41,7 +42,7 @@ class RiskSets:
 
     def unsort(self, x):
         """`(N,)` in the order of the batch."""
-        return _placed(x, self.order, ops.zeros_like(x))
+        return placed(x, self.order)
 
     def log_sums(self, scores):
         """`log sum_{j in R_i} exp(score_j)`, `(N,)`, for scores of any range.
@@ -68,11 +69,6 @@ class RiskSets:
         padded = ops.concatenate([ops.zeros((1,), "int32"), counts])
         start = ops.take(padded, self.before + 1)
         return ops.take(counts, self.last) - start, padded[:-1] - start
-
-
-def _placed(x, places, onto):
-    """`onto` with `x_i` at `places_i`."""
-    return ops.scatter_update(onto, places[:, None], x)
 
 
 def _running_max(x, levels=2):

@@ -7,6 +7,7 @@ from keras import ops
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_not_negative, is_vector, sizes_agree
 from keras_zoo.metrics._survival import check_risks, check_survival
+from keras_zoo.ops.scatter import placed
 
 
 @component(paper="biofusionnet")
@@ -176,7 +177,7 @@ def _count_pairs(time, event, risk, tolerance):
     event, risk = ops.cast(ops.take(event, order), "float32"), ops.take(risk, order)
     by_risk = ops.argsort(risk)
     ranked = ops.take(risk, by_risk)
-    ranks = _placed(ops.arange(n, dtype="int32"), by_risk)
+    ranks = placed(ops.arange(n, dtype="int32"), by_risk)
     bounds = [
         _search(ranked, risk - tolerance),
         _search(ranked, risk + tolerance, "right"),
@@ -199,18 +200,13 @@ def _count_below_in_graph(ranks, lengths, bounds):
         is_upper, lower = bounds // bit % 2 > 0, ops.take(zeros, ends)
         counts = counts + ops.where(is_upper, lower[1] - lower[0], 0)
         ends = ops.where(is_upper, lower_part + ends - lower, lower)
-        return bit // 2, _placed(ranks, places), ends, counts
+        return bit // 2, placed(ranks, places), ends, counts
 
     n = ops.cast(ops.shape(ranks)[0], "float32")
     # A bit too many does no harm, and rounding might lose one.
     top = ops.cast(ops.power(2.0, ops.floor(ops.log2(n)) + 1), "int32")
     state = top, ranks, ops.stack([ops.zeros_like(lengths), lengths]), ops.zeros_like(lengths)
     return ops.while_loop(lambda bit, *_: bit > 0, part, state)[-1]
-
-
-def _placed(x, places):
-    """The tensor with `x_i` at `places_i`, for a permutation."""
-    return ops.scatter_update(ops.zeros_like(x), places[:, None], x)
 
 
 def _search(places, x, side="left"):

@@ -26,6 +26,21 @@ def gather_rows(variable: keras.Variable, indices: Any) -> Any:
     return _backend.gather_rows(variable, ops.convert_to_tensor(indices))
 
 
+def placed(x: Any, places: Any, onto: Any | None = None) -> Any:
+    """A vector with `x_i` at `places_i`.
+
+    Args:
+        x: `(N,)`.
+        places: int tensor `(N,)`, no two alike.
+        onto: `(M,)`, what stands at all other places. None where there are none.
+
+    Returns:
+        `(M,)`, or `(N,)`.
+    """
+    onto = ops.zeros_like(x) if onto is None else onto
+    return ops.scatter_update(onto, places[:, None], x)
+
+
 def map_rows(
     fn: Callable[[Any], Any], variable: keras.Variable, block_size: int = 2**22
 ) -> Iterator[Any]:

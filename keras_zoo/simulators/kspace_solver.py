@@ -160,7 +160,10 @@ class KSpaceSolver:
             source = self._fields(sources, np.ones((1, len(sources))))
             strengths, loudest = signal[:, None], len(sources) * np.abs(signal).sum()
         else:
-            source = {"voxels": self._indices(sources), "scale": self._scale(sources)}
+            source = {
+                "voxels": self._indices(sources),
+                "scale": self._tensor(self._scales(sources)),
+            }
             strengths, loudest = signal.T, np.abs(signal).sum()
         recorded = []
         for pressure in self._waves(source, strengths, steps, loudest, verbose):
@@ -302,9 +305,6 @@ class KSpaceSolver:
             field = self._tensor(field.reshape(self.grid_shape))
             fields.append(_kspace.source_field(field, self._medium))
         return {"fields": fields}
-
-    def _scale(self, sources):
-        return self._tensor(self._scales(sources))
 
     def _scales(self, sources):
         """`2 dt / (n c)` at the sources: from pressure to density, but for the spacing."""

@@ -241,7 +241,7 @@ def _block(x, filters, dropout, dtype, name):
             name=f"{name}_conv_{step}",
             **kwargs,
         )(x)
-        x = group_norm(filters, axis=-1, name=f"{name}_norm_{step}", **kwargs)(x)
+        x = group_norm(filters, name=f"{name}_norm_{step}", **kwargs)(x)
         x = keras.layers.ReLU(name=f"{name}_relu_{step}", **kwargs)(x)
         if step == 1:
             x = keras.layers.SpatialDropout2D(

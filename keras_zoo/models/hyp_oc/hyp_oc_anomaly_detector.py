@@ -1,7 +1,6 @@
 """Scores of how little an input is like what Hyp-OC was trained on."""
 
 import keras
-from keras import ops
 from keras_hub.models import Task
 
 from keras_zoo._catalog import component
@@ -96,15 +95,7 @@ class HypOCAnomalyDetector(TaskMixin, Task):
         detector.classifier.set_weights(trainer.classifier.get_weights())
         return detector
 
-    def predict_score(self, x, batch_size=None):
-        """The probability that each input is not genuine, `(N,)` in [0, 1], as numpy.
-
-        Args:
-            x: what `predict` takes.
-            batch_size: int, or None for 32.
-        """
-        logits = self.predict(x, batch_size=batch_size, verbose=0)
-        return ops.convert_to_numpy(ops.softmax(ops.cast(logits, "float32"), axis=-1))[:, 1]
+    predict_score = HypOC.predict_score
 
     def compile(self, optimizer="auto", loss="auto", **kwargs):
         """Configures the model for training on both kinds.
