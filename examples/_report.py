@@ -16,12 +16,23 @@ from scipy import stats
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
-def parser(doc, seeds=5):
-    """The arguments that every example takes; an example may add its own."""
+def parser(doc, seeds=5, choose=None, save=None):
+    """The arguments that every example takes; an example may add its own.
+
+    Args:
+        doc: the example's docstring.
+        seeds: int, how many by default.
+        choose: help of `--choose`, of an example whose settings were searched for, or None.
+        save: help of `--save DIR`, of an example that trains a preset, or None.
+    """
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--seeds", type=int, default=seeds)
     made.add_argument("--smoke", action="store_true", help="seconds, results thrown away")
     made.add_argument("--out", type=pathlib.Path, help="folder of the table, plot and verdict")
+    if choose is not None:
+        made.add_argument("--choose", action="store_true", help=choose)
+    if save is not None:
+        made.add_argument("--save", metavar="DIR", help=save)
     return made
 
 

@@ -402,9 +402,7 @@ def verdict_on(rows):
 
 
 def main():
-    parser = _report.parser(__doc__)
-    parser.add_argument("--save", metavar="DIR", help="train the preset and write it there")
-    args = parser.parse_args()
+    args = _report.parser(__doc__, save="train the preset and write it there").parse_args()
     if args.save:
         return save(args.save)
     rows = run(1 if args.smoke else args.seeds, args.smoke)

@@ -224,9 +224,7 @@ def run(seeds, smoke):
 
 
 def main():
-    parser = _report.parser(__doc__)
-    parser.add_argument("--choose", action="store_true", help="find the settings")
-    args = parser.parse_args()
+    args = _report.parser(__doc__, choose="find the settings").parse_args()
     if args.choose:
         return choose(args.seeds)
     rows = run(1 if args.smoke else args.seeds, args.smoke)

@@ -274,9 +274,7 @@ def verdict(rows):
 
 
 def main():
-    parser = _report.parser(__doc__, seeds=3)
-    parser.add_argument("--choose", action="store_true", help="find the settings")
-    args = parser.parse_args()
+    args = _report.parser(__doc__, seeds=3, choose="find the settings").parse_args()
     if args.choose:
         return choose()
     rows, pictures = run(1 if args.smoke else args.seeds, args.smoke)

@@ -341,9 +341,12 @@ def plot(rows, models, train_data, test, shown=3):
 
 
 def main():
-    parser = _report.parser(__doc__, seeds=3)
-    parser.add_argument("--choose", action="store_true", help="settings on the validation split")
-    parser.add_argument("--save", metavar="DIR", help="write the preset of seed 0 there too")
+    parser = _report.parser(
+        __doc__,
+        seeds=3,
+        choose="settings on the validation split",
+        save="write the preset of seed 0 there too",
+    )
     parser.add_argument("--cache", type=pathlib.Path, help="file that keeps the phantoms")
     args = parser.parse_args()
     counts, size, steps = (TRAIN, VALIDATION, TEST), SIZE, STEPS

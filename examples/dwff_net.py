@@ -437,10 +437,12 @@ def plot(rows, model, test, shown=4):
 
 
 def main():
-    parser = _report.parser(__doc__, seeds=3)
-    parser.add_argument("--choose", action="store_true", help="settings on the validation split")
-    parser.add_argument("--save", metavar="DIR", help="train the preset and write it there")
-    args = parser.parse_args()
+    args = _report.parser(
+        __doc__,
+        seeds=3,
+        choose="settings on the validation split",
+        save="train the preset and write it there",
+    ).parse_args()
     steps, encoder_steps, count = STEPS, ENCODER_STEPS, TEST_MOSAICS
     if args.smoke:
         steps, encoder_steps, count, args.seeds = 2, 2, 8, 1

@@ -234,9 +234,7 @@ def report(cases, rows):
 
 
 def main():
-    parser = _report.parser(__doc__, seeds=10)
-    parser.add_argument("--choose", action="store_true", help="find the settings")
-    args = parser.parse_args()
+    args = _report.parser(__doc__, seeds=10, choose="find the settings").parse_args()
     if args.choose:
         return choose(args.seeds)
     cases = list(itertools.product(COMPARED, DATA))

@@ -356,10 +356,9 @@ Licence: Apache-2.0. Paper: arXiv:2404.14406.
 
 
 def main():
-    parser = _report.parser(__doc__, seeds=10)
-    parser.add_argument("--choose", action="store_true", help="find the settings")
-    parser.add_argument("--save", metavar="DIR", help="train the preset and write it there")
-    args = parser.parse_args()
+    args = _report.parser(
+        __doc__, seeds=10, choose="find the settings", save="train the preset and write it there"
+    ).parse_args()
     if args.choose:
         return choose(args.seeds)
     if args.save:

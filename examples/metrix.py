@@ -145,9 +145,7 @@ def verdict_of(rows):
 
 
 def main():
-    parser = _report.parser(__doc__)
-    parser.add_argument("--choose", action="store_true", help="find the number of steps")
-    args = parser.parse_args()
+    args = _report.parser(__doc__, choose="find the number of steps").parse_args()
     if args.choose:
         return choose(args.seeds)
     rows = run(1 if args.smoke else args.seeds, args.smoke)

@@ -211,9 +211,7 @@ def run_logits(seeds, smoke):
 
 
 def main():
-    parser = _report.parser(__doc__)
-    parser.add_argument("--choose", action="store_true", help="find the settings")
-    args = parser.parse_args()
+    args = _report.parser(__doc__, choose="find the settings").parse_args()
     if args.choose:
         choose_logits(args.seeds)
         return choose_encoders(args.seeds)

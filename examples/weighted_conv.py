@@ -408,10 +408,13 @@ Licence: Apache-2.0. Paper: arXiv:2505.24558.
 
 
 def main():
-    parser = _report.parser(__doc__, seeds=3)
+    parser = _report.parser(
+        __doc__,
+        seeds=3,
+        choose="settings on the validation split",
+        save="train the preset and write it there",
+    )
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of each arm")
-    parser.add_argument("--choose", action="store_true", help="settings on the validation split")
-    parser.add_argument("--save", metavar="DIR", help="train the preset and write it there")
     parser.add_argument("--preset-steps", type=int, default=PRESET_STEPS)
     args = parser.parse_args()
 
