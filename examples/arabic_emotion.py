@@ -37,6 +37,7 @@ import collections
 import pathlib
 import zlib
 
+import _preset
 import _report
 import keras
 import numpy as np
@@ -266,15 +267,9 @@ def save(folder):
     )
     for name in ("features", "logits"):
         model.get_layer(name).set_weights(found[METHOD].get_layer(name).get_weights())
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_to_preset(folder)
-    golden = {name: value[:4] for name, value in x_test.items()}
-    output = keras.ops.convert_to_numpy(model(golden))
-    named = {f"x:{name}": value for name, value in golden.items()}
-    np.savez_compressed(folder / "golden.npz", **named, y=output)
     parameters, words = model.count_params(), len(tables[0].vocabulary)
     card = model_card(figures, parameters, words, thresholds)
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    _preset.write(folder, model, {name: value[:4] for name, value in x_test.items()}, card)
     own = figures.pop(METHOD)
     _presets.write_manifest(
         folder,

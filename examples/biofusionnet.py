@@ -30,6 +30,7 @@ import functools
 import itertools
 import pathlib
 
+import _preset
 import _report
 import keras
 import numpy as np
@@ -286,15 +287,9 @@ def save(folder):
     _, epochs = fit_best(FUSION, 0, x, y)
     model = compiled(FUSION, x.shape[1])[0]
     model.compile()
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_to_preset(folder)
-    inputs = as_inputs(standardised(x, x[:8])[1])
-    output = keras.ops.convert_to_numpy(model(inputs))
-    named = {f"x:{name}": value for name, value in inputs.items()}
-    np.savez_compressed(folder / "golden.npz", **named, y=output)
     parameters = model.count_params()
     card = model_card(values, parameters, epochs, len(y))
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    _preset.write(folder, model, as_inputs(standardised(x, x[:8])[1]), card)
     mean, deviation = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
     own = values.pop(FUSION)
     _presets.write_manifest(

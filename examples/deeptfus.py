@@ -26,6 +26,7 @@ import time
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
+import _preset
 import _report
 import keras
 import numpy as np
@@ -215,15 +216,10 @@ def save(folder, model, rows, test, steps):
     command = f"python examples/deeptfus.py --save {folder.parent.name}"
     values = {row.pop("arm"): row for row in (dict(r) for r in rows if r["seed"] == 0)}
     values = {arm: {k: v for k, v in row.items() if k != "seed"} for arm, row in values.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     model.compile()  # The schedule of its training is no part of the preset.
     model.preprocessor = DeepTFUSPressureEstimatorPreprocessor()
-    model.save_to_preset(folder)
     x = {name: test[name][:1] for name in ("images", "transducer_points")}
-    y = keras.ops.convert_to_numpy(keras.ops.stop_gradient(model(x)))
-    np.savez_compressed(folder / _presets.GOLDEN, y=y, **{f"x:{k}": v for k, v in x.items()})
-    card = model_card(values, model, steps, command)
-    (folder / _presets.CARD).write_text(card, encoding="utf-8")
+    _preset.write(folder, model, x, model_card(values, model, steps, command))
     own = values.pop("conditioned")
     _presets.write_manifest(
         folder,

@@ -31,6 +31,7 @@ import time
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+import _preset
 import _report
 import keras
 import keras_hub
@@ -304,13 +305,9 @@ def publish(model, folder, parts, test, steps, encoder_steps, command):
         name: {k: v for k, v in found.items() if k not in ("arm", "encoder", "seed")}
         for name, found in values.items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
     model.compile()  # The schedule of its training is no part of the preset.
-    model.save_to_preset(folder)
     x = keras.ops.convert_to_numpy(model.preprocess_samples(np.array(images[:1])))
-    np.savez_compressed(folder / "golden.npz", x=x, y=keras.ops.convert_to_numpy(model(x)))
-    card = model_card(values, model, steps, encoder_steps, command)
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    _preset.write(folder, model, x, model_card(values, model, steps, encoder_steps, command))
     _presets.write_manifest(
         folder,
         name=PRESET,

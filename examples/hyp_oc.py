@@ -32,6 +32,7 @@ import itertools
 import json
 import pathlib
 
+import _preset
 import _report
 import keras
 import numpy as np
@@ -265,15 +266,10 @@ def save(folder):
     rivals = {arm: figures(FACES, arm, CHOSEN[FACES, arm], 0, 2) for arm in GRIDS if arm != METHOD}
     values = {arm: {k: round(v, 4) for k, v in f.items()} for arm, f in (values | rivals).items()}
     print(json.dumps(values, indent=1))
-    folder.mkdir(parents=True, exist_ok=True)
-    detector.save_to_preset(folder)
     x = np.concatenate([train.mean(axis=0).reshape(1, 25, 25), images[is_other][:7]])
-    y = ops.convert_to_numpy(detector(x))
-    np.savez_compressed(folder / "golden.npz", x=x, y=y)
     parameters = detector.count_params()
     counts = len(train), int((~is_other).sum()), int(is_other.sum())
-    card = model_card(values, parameters, setting, counts)
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    _preset.write(folder, detector, x, model_card(values, parameters, setting, counts))
     _presets.write_manifest(
         folder,
         title="Hyp-OC, tiny: faces against non-faces, learnt from faces alone",

@@ -29,6 +29,7 @@ import time
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+import _preset
 import _report
 import keras
 import numpy as np
@@ -294,12 +295,8 @@ def publish(model, folder, steps, command, validation, test):
         for name, f in {PRESET: with_model(model), **rivals}.items()
     }
     print(json.dumps(values, indent=1))
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_to_preset(folder)
     x = noisy_version(validation[0][:48, :48], 25, 99)[None, ..., None]
-    np.savez_compressed(folder / "golden.npz", x=x, y=keras.ops.convert_to_numpy(model(x)))
-    card = model_card(values, model.count_params(), steps, command)
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    _preset.write(folder, model, x, model_card(values, model.count_params(), steps, command))
     _presets.write_manifest(
         folder,
         name=PRESET,
