@@ -94,10 +94,10 @@ def check_ranks(k: Any) -> list[int]:
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
-    """`value` as an int of at least 1, or of at least 0."""
+    """`value` as an int of at least 1, or of another least."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or value < least:
-        wanted = "a positive integer" if least else "an integer of at least 0"
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
     return int(value)
 

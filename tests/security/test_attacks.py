@@ -192,6 +192,29 @@ def test_golden_with_objects(preset):
         models.golden_difference(models.DnCNNDenoiser.from_preset(preset), preset)
 
 
+class Toucher:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+def test_word_vectors_with_objects(tmp_path, marker):
+    """Nor are vectors of words that hold them, when a task is loaded with its preprocessor."""
+    folder = shutil.copytree(SAVED / "stacked_embedding_tiny_tweets", tmp_path / "preset")
+    path = next(folder.rglob("word_vectors.npz"))
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, "vectors_0": np.array([Toucher(marker)])}, allow_pickle=True)
+    signed(folder)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        models.StackedEmbeddingClassifier.from_preset(folder)
+    assert not marker.exists()
+
+
 # Whole-model files with classes of ours
 
 
