@@ -14,6 +14,7 @@ from keras_zoo._checks import (
 from keras_zoo.losses._base import ZooLoss
 from keras_zoo.ops._precision import full_precision
 from keras_zoo.ops.masked import masked_logsumexp
+from keras_zoo.ops.pairs import inner_products
 
 
 @component(paper="arabic-emotion")
@@ -167,7 +168,7 @@ class HybridMultiLabelLoss(ZooLoss):
     def _contrast(self, y_true, embeddings):
         """`K_i`."""
         units = _unit_length(embeddings)
-        similarities = ops.matmul(units, ops.transpose(units)) / self.temperature
+        similarities = inner_products(units) / self.temperature
         rows = ops.arange(ops.shape(units)[0])
         others = ops.not_equal(rows[:, None], rows[None, :])
         log_sums = masked_logsumexp(similarities, others)
@@ -201,7 +202,7 @@ def _unit_length(x):
 
 def _jaccard(labels):
     """`J`, `(N, N)`."""
-    common = ops.matmul(labels, ops.transpose(labels))
+    common = inner_products(labels)
     counts = ops.sum(labels, axis=-1)
     union = counts[:, None] + counts[None, :] - common
     return ops.where(union > 0, common / ops.where(union > 0, union, 1.0), 0.0)
