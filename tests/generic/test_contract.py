@@ -239,20 +239,6 @@ def fitted(subject, epochs, model=None, jit_compile="auto", batch_size=None):
     return model
 
 
-# What is not right yet, found here: test, subject, backend, and what is seen.
-DEFECTS = {
-    ("test_mixed_precision", "DeepTFUSPressureEstimator", "tensorflow"): "bfloat16: at times NaN",
-}
-
-
-@pytest.fixture
-def defects(request, subject):
-    """Lets a known defect pass, so that others are seen."""
-    reason = DEFECTS.get((request.function.__name__, subject.name, BACKEND))
-    if reason:
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
-
-
 def rows(subject):
     """How many examples there are."""
     return len(keras.tree.flatten(subject.x)[0])
@@ -269,7 +255,6 @@ def assert_equal_weights(one, other):
 
 @pytest.mark.slow
 @each_subject
-@pytest.mark.usefixtures("defects")
 def test_trains_when_compiled(subject):
     """jit_compile=True with a partial last batch; the same as without, up to rounding.
 
@@ -301,7 +286,6 @@ def test_saved_and_resumed_exactly(subject, tmp_path):
 
 @each_subject
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.usefixtures("defects")
 def test_mixed_precision(subject, policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
