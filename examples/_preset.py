@@ -19,7 +19,13 @@ def write(folder, model, x, card):
     """
     folder.mkdir(parents=True, exist_ok=True)
     model.save_to_preset(folder)
-    named = {f"x:{name}": part for name, part in x.items()} if isinstance(x, dict) else {"x": x}
-    y = keras.ops.convert_to_numpy(keras.ops.stop_gradient(model(x)))
-    np.savez_compressed(folder / _presets.GOLDEN, **named, y=y)
+    y = keras.tree.map_structure(keras.ops.stop_gradient, model(x))
+    np.savez_compressed(folder / _presets.GOLDEN, **_named("x", x), **_named("y", y))
     (folder / _presets.CARD).write_text(card, encoding="utf-8")
+
+
+def _named(key, arrays):
+    """One array under its key, or a dict of arrays under `key:name`."""
+    if not isinstance(arrays, dict):
+        return {key: keras.ops.convert_to_numpy(arrays)}
+    return {f"{key}:{name}": keras.ops.convert_to_numpy(part) for name, part in arrays.items()}

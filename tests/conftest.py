@@ -11,15 +11,23 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
-# Two runs of TensorFlow are equal to the bit where no two threads share a sum, and no sum is
-# split by what the processor has.
+# The workers share the cores.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
 
 BACKEND = keras.backend.backend()
+
+
+@pytest.fixture(autouse=True)
+def fresh_session():
+    """Layers get the names that they have in a test that runs alone.
+
+    TensorFlow adds up in the order of names, where "dense_10" comes before "dense_9". Torch gives
+    up, and runs as it is, what it has compiled eight times, though for other models.
+    """
+    keras.backend.clear_session(free_memory=False)
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +40,6 @@ def torch_compiles_without_codegen(request, monkeypatch):
     if BACKEND == "torch" and not request.node.get_closest_marker("codegen"):
         import torch
 
-        # It gives up, and runs as it is, what it has compiled eight times, though for other models.
-        torch._dynamo.reset()
         compiled = torch.compile
 
         def quick(step, backend="aot_eager", **kwargs):

@@ -34,7 +34,12 @@ from keras_zoo.models.stacked_embedding import (
     SubwordEncoder,
     WordVectors,
 )
-from keras_zoo.models.weighted_capsnet import CapsuleTextClassifier, WeightedCapsuleEnsemble
+from keras_zoo.models.weighted_capsnet import (
+    CapsuleTextClassifier,
+    WeightedCapsuleEnsemble,
+    WeightedCapsuleTextClassifier,
+    WeightedCapsuleTextClassifierPreprocessor,
+)
 
 __all__ = [
     "BioFusionNetBackbone",
@@ -58,6 +63,8 @@ __all__ = [
     "StackedEmbeddingPreprocessor",
     "SubwordEncoder",
     "WeightedCapsuleEnsemble",
+    "WeightedCapsuleTextClassifier",
+    "WeightedCapsuleTextClassifierPreprocessor",
     "WordVectors",
     "golden_difference",
 ]

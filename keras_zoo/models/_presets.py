@@ -105,13 +105,24 @@ def golden_difference(model, folder):
 
     Args:
         model: the model of the preset.
-        folder: the preset's folder, with a `golden.npz` of arrays `x` and `y`; for a model whose
-            input is a dict, `x:name` in place of `x` for each of its names.
+        folder: the preset's folder, with a `golden.npz` of arrays `x` and `y`; where inputs or
+            outputs are a dict, `x:name` or `y:name` in place of it for each of their names.
     """
     with np.load(pathlib.Path(folder) / _presets.GOLDEN, allow_pickle=False) as golden:
-        named = {key[2:]: golden[key] for key in golden.files if key.startswith("x:")}
-        output = keras.ops.convert_to_numpy(model(named or golden["x"]))
-        return float(np.max(np.abs(output - golden["y"])))
+        output, wanted = model(_part(golden, "x")), _part(golden, "y")
+    differences = keras.tree.map_structure(
+        lambda y, actual: float(np.max(np.abs(keras.ops.convert_to_numpy(actual) - y))),
+        wanted,
+        output,
+    )
+    return max(keras.tree.flatten(differences))
+
+
+def _part(golden, key):
+    """The array of that key, or a dict of those of `key:name`."""
+    start = f"{key}:"
+    named = {name[len(start) :]: golden[name] for name in golden.files if name.startswith(start)}
+    return named or golden[key]
 
 
 def preset_file(preset, path):

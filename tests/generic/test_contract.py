@@ -273,6 +273,7 @@ def test_trains_when_compiled(subject):
 def test_saved_and_resumed_exactly(subject, tmp_path):
     """2 epochs, a file, 2 more: the weights of 4, to the bit; nothing lost in the file."""
     whole = fitted(subject, 4)
+    keras.backend.clear_session(free_memory=False)  # Both have the same names; see `conftest`.
     first = fitted(subject, 2)
     first.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")

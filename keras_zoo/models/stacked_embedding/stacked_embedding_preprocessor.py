@@ -3,8 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import re
-import unicodedata
 
 import keras
 import numpy as np
@@ -13,22 +11,21 @@ from keras_hub.models import Preprocessor
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count, check_flag
 from keras_zoo.models._presets import preset_file
+from keras_zoo.models._words import as_strings, split_words
 from keras_zoo.models.stacked_embedding.stacked_embedding_backbone import StackedEmbeddingBackbone
 from keras_zoo.models.stacked_embedding.subword_encoder import SubwordEncoder
 from keras_zoo.models.stacked_embedding.word_vectors import WordVectors
 
 ASSETS = "word_vectors.npz"
-# Words with inner apostrophes, and runs of other signs, such as emoticons.
-WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
 
 
 @component(paper="arabic-emotion")
 class StackedEmbeddingPreprocessor(Preprocessor):
     """Splits texts into words, and embeds each word by every encoder.
 
-    A word is a run of letters, digits and inner apostrophes, or a run of other signs, so that
-    emoticons stay whole. All encoders get the same words, and so have the same positions. They are
-    frozen: a training step does not reach them.
+    A word is a run of letters, digits, inner apostrophes and half-spaces, or a run of other signs,
+    so that emoticons stay whole. All encoders get the same words, and so have the same positions.
+    They are frozen: a training step does not reach them.
 
     Args:
         encoders: list of one or more of: `WordVectors`; `SubwordEncoder`, a keras-hub backbone with
@@ -36,7 +33,8 @@ class StackedEmbeddingPreprocessor(Preprocessor):
         sequence_length: int `T`. Further words are left out.
         lowercase: bool.
         arabic: bool. Whether to write Arabic letters in one form (alef without hamza and madda, yeh
-            for alef maksura, heh for teh marbuta) and to drop diacritics and tatweel.
+            for alef maksura, heh for teh marbuta), digits as 0 to 9, and to drop diacritics and
+            tatweel.
         **kwargs: `name`, `dtype` of `keras.layers.Layer`.
 
     Inputs: `x`, a text or a list or array of texts, of which tasks make batches by grain (no
@@ -101,13 +99,11 @@ class StackedEmbeddingPreprocessor(Preprocessor):
 
     def split(self, text):
         """The words of one text, as the encoders get them."""
-        if self.lowercase:
-            text = text.lower()
-        return WORD.findall(_normalized_arabic(text) if self.arabic else text)
+        return split_words(text, self.lowercase, "arabic" if self.arabic else None)
 
     def call(self, x, y=None, sample_weight=None):
         """The embeddings of a batch of texts."""
-        texts = [self.split(text)[: self.sequence_length] for text in _as_strings(x)]
+        texts = [self.split(text)[: self.sequence_length] for text in as_strings(x)]
         counts = np.array([len(words) for words in texts], "int64")
         x = {
             f"embedding_{k}": encoder.encode(texts, self.sequence_length)
@@ -220,32 +216,3 @@ def _from_config(config):
     if "preset" in config:
         return _Address(**config)
     return WordVectors(["?"], np.zeros((1, config["dim"])))
-
-
-def _as_strings(x):
-    """A list of Python strings."""
-    if isinstance(x, (str, bytes)):
-        x = [x]
-    if not isinstance(x, (list, tuple, np.ndarray)):
-        x = keras.ops.convert_to_numpy(x) if not hasattr(x, "numpy") else x.numpy()
-    texts = np.asarray(x, dtype=object).tolist()
-    texts = texts if isinstance(texts, list) else [texts]
-    texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in texts]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError(
-            f"`x` must be a text, or a list of texts. Received: {type(texts[0]).__name__}"
-        )
-    return texts
-
-
-# Alef with madda, hamza above, hamza below, wasla; alef maksura; teh marbuta.
-_FORMS = str.maketrans(
-    "\u0622\u0623\u0625\u0671\u0649\u0629", "\u0627\u0627\u0627\u0627\u064a\u0647"
-)
-
-
-def _normalized_arabic(text):
-    """One form for letters that are written in several; no diacritics or tatweel."""
-    text = text.translate(_FORMS).replace("\u0640", "")
-    # Marks that stand on Arabic letters alone.
-    return "".join(c for c in text if not ("\u0600" <= c <= "\u08ff" and unicodedata.combining(c)))

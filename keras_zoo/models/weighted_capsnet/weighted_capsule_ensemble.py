@@ -21,7 +21,7 @@ class WeightedCapsuleEnsemble(keras.Model):
         members: list of layers or models from ids of words `(B, T)` to scores `(B, num_classes)`,
             one for each domain, in the order of the domains.
         belonging: a `DomainBelongingDegree` of as many domains.
-        **kwargs: `name`, `dtype` of `keras.Model`.
+        **kwargs: `name`, `dtype` of `keras.Model`; members keep their own `dtype`.
 
     Inputs: int ids `(B, T)`.
     Output: `(B, num_classes)`, float32. The class is the greatest score, the domain the greatest

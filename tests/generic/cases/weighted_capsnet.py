@@ -57,7 +57,12 @@ CASES = [
 ]
 
 try:
-    from keras_zoo.models import CapsuleTextClassifier, WeightedCapsuleEnsemble
+    from keras_zoo.models import (
+        CapsuleTextClassifier,
+        WeightedCapsuleEnsemble,
+        WeightedCapsuleTextClassifier,
+        WeightedCapsuleTextClassifierPreprocessor,
+    )
 except ImportError:  # The extra `models` is not installed.
     pass
 else:
@@ -72,9 +77,11 @@ else:
 
     CASES += [
         ModelCase(CapsuleTextClassifier, classifier, IDS, None, PAPER),
+        ModelCase(WeightedCapsuleEnsemble, ensemble, IDS, None, PAPER),
+        PlainCase(WeightedCapsuleTextClassifierPreprocessor, PAPER, "takes texts"),
         ModelCase(
-            WeightedCapsuleEnsemble,
-            ensemble,
+            WeightedCapsuleTextClassifier,
+            lambda dtype: WeightedCapsuleTextClassifier(ensemble(dtype), compile=False),
             IDS,
             LABELS[:6] % 2,
             PAPER,
