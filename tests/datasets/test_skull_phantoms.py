@@ -75,7 +75,9 @@ def test_skull_is_a_shell(data):
 def test_sample_depends_on_seed_and_place_alone(data, monkeypatch):
     first = skull_phantoms(1, seed=3, **RUN)
     for name, array in first.items():
-        np.testing.assert_array_equal(array[0], data[name][0])
+        # Two runs of one simulation on TensorFlow differ in the last bit.
+        atol = 1e-6 if name == "pressure" else 0
+        np.testing.assert_allclose(array[0], data[name][0], rtol=0, atol=atol)
         assert not np.array_equal(data[name][0], data[name][1])
     module = sys.modules[skull_phantoms.__module__]
     monkeypatch.setattr(module, "_steady_amplitude", lambda ct, *_: 1.0 + ct)
