@@ -347,7 +347,7 @@ def main():
     args = parser.parse_args()
     counts, size, steps = (TRAIN, VALIDATION, TEST), SIZE, STEPS
     if args.smoke:
-        counts, size, steps, args.seeds, args.cache = (4, 1, 2), 12, 3, 2, None
+        counts, size, steps, args.seeds, args.cache = (2, 1, 1), 12, 3, 1, None
     train_data, validation, test = phantoms(counts, size, args.cache)
     if args.choose:
         return choose(train_data, validation, steps // 2)

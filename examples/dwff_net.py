@@ -444,6 +444,8 @@ def main():
     if args.smoke:
         steps, encoder_steps, count, args.seeds = 2, 2, 8, 1
         ENCODER["num_layers"] = 4
+        for arm in ("static", "sum"):
+            del ARMS[arm]
     parts = photographs()
     if args.choose:
         return choose(parts, steps // 2, encoder_steps)

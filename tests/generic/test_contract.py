@@ -225,14 +225,19 @@ def adam():
     return keras.optimizers.Adam(1e-2, epsilon=1e-4)
 
 
-def fitted(subject, epochs, model=None, jit_compile="auto", batch_size=None):
+# How models are compiled where graphs are not the point: TensorFlow takes seconds to trace each.
+UNTRACED = {"run_eagerly": BACKEND == "tensorflow"}
+
+
+def fitted(subject, epochs, model=None, batch_size=None, **how):
     """A model after so many epochs in the order of the data, in one batch unless told otherwise.
 
-    Each size of a batch is compiled apart, which is what these tests spend their time on.
+    Each size of a batch is compiled apart, which is what these tests spend their time on. `how` is
+    for `compile`.
     """
     if model is None:
         model = subject.build()
-        model.compile(optimizer=adam(), jit_compile=jit_compile, **subject.compile())
+        model.compile(optimizer=adam(), **subject.compile(), **how)
     batches = {"batch_size": batch_size or rows(subject), "shuffle": False}
     history = model.fit(subject.x, subject.y, epochs=epochs, verbose=0, **batches)
     assert np.all(np.isfinite(history.history["loss"]))
@@ -264,17 +269,16 @@ def test_trains_when_compiled(subject):
     compiled = fitted(subject, 1, jit_compile=True, **batches)
     if BACKEND == "jax" or (BACKEND == "tensorflow" and subject.random):
         return  # JAX is eager without, as in `test_eager`; TensorFlow draws others under XLA.
-    plain = fitted(subject, 1, jit_compile=False, **batches)
-    for a, b in zip(weights(compiled), weights(plain), strict=True):
+    eager = fitted(subject, 1, run_eagerly=True, **batches)
+    for a, b in zip(weights(compiled), weights(eager), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
 @each_subject
 def test_saved_and_resumed_exactly(subject, tmp_path):
     """2 epochs, a file, 2 more: the weights of 4, to the bit; nothing lost in the file."""
-    whole = fitted(subject, 4)
-    keras.backend.clear_session(free_memory=False)  # Both have the same names; see `conftest`.
-    first = fitted(subject, 2)
+    whole = fitted(subject, 4, **UNTRACED)
+    first = fitted(subject, 2, **UNTRACED)
     first.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert_equal_weights(first, again)
@@ -291,7 +295,7 @@ def test_mixed_precision(subject, policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = fitted(subject, 1)
+        model = fitted(subject, 1, **UNTRACED)
     finally:
         keras.config.set_dtype_policy(before)
     assert all(np.all(np.isfinite(w)) for w in weights(model))
@@ -301,10 +305,8 @@ def test_mixed_precision(subject, policy):
 @each_subject
 def test_eager(subject):
     """`run_eagerly` gives what the graph gives."""
-    eager = subject.build()
-    eager.compile(optimizer=adam(), run_eagerly=True, **subject.compile())
     batches = {"batch_size": subject.batch_size if BACKEND == "torch" else None}
-    fitted(subject, 1, model=eager, **batches)
+    eager = fitted(subject, 1, run_eagerly=True, **batches)
     graph = fitted(subject, 1, **batches)
     for a, b in zip(weights(eager), weights(graph), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
