@@ -208,16 +208,16 @@ def start_anew(arm, features, seed):
     return model
 
 
-def trained(arm, seed, x, y, epochs):
-    """Yields risks, as a function of the columns, after each of some numbers of epochs."""
-    model, done = start_anew(arm, x.shape[1], seed), 0
-    prepare = as_inputs if arm == FUSION else np.asarray
+def trained(model, inputs, y, epochs):
+    """Yields risks, as a function of inputs, after each of some numbers of epochs."""
+    done = 0
 
-    def risks(x):
-        return model.predict(prepare(x), batch_size=len(x), verbose=0)[:, 0]
+    def risks(inputs):
+        count = len(keras.tree.flatten(inputs)[0])
+        return model.predict(inputs, batch_size=count, verbose=0)[:, 0]
 
     for wanted in epochs:
-        model.fit(prepare(x), y, batch_size=len(y), epochs=wanted, initial_epoch=done, verbose=0)
+        model.fit(inputs, y, batch_size=len(y), epochs=wanted, initial_epoch=done, verbose=0)
         done = wanted
         yield risks
 
@@ -225,7 +225,10 @@ def trained(arm, seed, x, y, epochs):
 def fitted(arm, seed, x, y, settings):
     """Yields risks, as a function of the columns, for each of some settings."""
     if arm in LOSSES:
-        yield from trained(arm, seed, x, y, settings)
+        prepare = as_inputs if arm == FUSION else np.asarray
+        model = start_anew(arm, x.shape[1], seed)
+        for risks in trained(model, prepare(x), y, settings):
+            yield lambda new, risks=risks: risks(prepare(new))
         return
     for setting in settings:
         if arm == RIDGE:
@@ -309,18 +312,11 @@ def run_bags(seeds, smoke):
                 {**inputs, **{name: np.zeros_like(inputs[name]) for name in hidden}}
                 for inputs in (x, x_held, x_test)
             )
-            model, done, best = start_anew(BOTH, BAG_GENES + len(CLINICAL), seed), 0, None
-            for epochs in BAG_EPOCHS[: 1 if smoke else None]:
-                run = {"epochs": epochs, "initial_epoch": done, "verbose": 0}
-                model.fit(part, y, batch_size=len(y), **run)
-                done = epochs
-                risk, risk_test = (
-                    model.predict(inputs, batch_size=len(x), verbose=0)[:, 0]
-                    for inputs in (held, test)
-                )
-                score = concordance_index(y_held, risk)
+            model, best = start_anew(BOTH, BAG_GENES + len(CLINICAL), seed), None
+            for risks in trained(model, part, y, BAG_EPOCHS[: 1 if smoke else None]):
+                score = concordance_index(y_held, risks(held))
                 if best is None or score > best[0]:
-                    best = score, judged(y, y_test, risk_test)
+                    best = score, judged(y, y_test, risks(test))
             row = {"task": task, "arm": arm, "seed": seed}
             rows.append(row | {name: float(f"{v:.5g}") for name, v in best[1].items()})
             print(rows[-1], flush=True)
@@ -502,7 +498,8 @@ def main():
         part = [row for row in rows if row["task"] == task]
         print(f"\n{task}")
         method = BOTH if task in BAGS else METHOD
-        _report.print_table(part, method, ["c_index", "auc"])
+        logrank = [] if task in BAGS else ["logrank"]
+        _report.print_table(part, method, ["c_index", "auc", *logrank])
         verdicts.append(verdict_on(task, part))
         _report.draw_bars(bars, part, method, "c_index")
         bars.set_xlabel(f"C-index, {task}; dots are seeds")

@@ -4,8 +4,7 @@ Texts. Tweets, sentences of product reviews, of film reviews and of editorials, 
 by people (vaderSentiment's source package): is the mean rating above or below 0? Those within 0.5
 of 0 are left out. 70 % to train on, 10 % to choose from, 20 % to test, drawn anew for each seed.
 Lower-case words, of training's most frequent ones, 5,000 ids with padding's, 32 of each text. All
-networks are the same
-`CapsuleTextClassifier` under the margin loss:
+networks are the same `CapsuleTextClassifier` under the margin loss:
 
     TF-IDF, logistic regression    on all domains, of words and pairs of words
     one network                    trained on all domains
