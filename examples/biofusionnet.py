@@ -242,7 +242,7 @@ def fitted(arm, seed, x, y, settings):
 
 def fit_best(arm, seed, x, y, smoke=False):
     """Risks as a function of the columns, and the setting that a quarter of the patients chose."""
-    settings = GRIDS[arm][1:2] if smoke else GRIDS[arm]
+    settings = GRIDS[arm][: 1 if smoke else None]
     inner, held = train_test_split(
         np.arange(len(y)), test_size=0.25, random_state=seed, stratify=y[:, 1]
     )
@@ -313,7 +313,7 @@ def run_bags(seeds, smoke):
                 for inputs in (x, x_held, x_test)
             )
             model, best = start_anew(BOTH, BAG_GENES + len(CLINICAL), seed), None
-            for risks in trained(model, part, y, BAG_EPOCHS[: 1 if smoke else None]):
+            for risks in trained(model, part, y, (1,) if smoke else BAG_EPOCHS):
                 score = concordance_index(y_held, risks(held))
                 if best is None or score > best[0]:
                     best = score, judged(y, y_test, risks(test))

@@ -1,7 +1,10 @@
 """What holds for every test."""
 
+import functools
+import gc
 import os
 import pathlib
+import weakref
 
 # What the tests of JAX spend most of their time on is compiling small programs. Read at its import.
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
@@ -18,7 +21,12 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import keras  # noqa: E402
 import pytest  # noqa: E402
 
+from keras_zoo import losses  # noqa: E402
+
 BACKEND = keras.backend.backend()
+
+# Frameworks make so many objects that Python's looking through them all takes a tenth of the time.
+gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +61,31 @@ def torch_compiles_without_codegen(request, monkeypatch):
             return compiled(step, backend=backend, **kwargs)
 
         monkeypatch.setattr(torch, "compile", quick)
+
+
+@pytest.fixture(autouse=True)
+def jax_runs_a_loss_as_one_program(monkeypatch):
+    """JAX compiles each operation apart where nothing is jitted; what can be jitted runs so too."""
+    if BACKEND == "jax":
+        for cls in vars(losses).values():
+            if isinstance(cls, type) and issubclass(cls, keras.losses.Loss):
+                monkeypatch.setattr(cls, "call", _jitted(cls.call))
+
+
+def _jitted(call):
+    """A loss's `call` as one program, unless it is inside of another, or given no arrays."""
+    import jax
+
+    programs = weakref.WeakKeyDictionary()
+
+    @functools.wraps(call)
+    def quick(loss, y_true, y_pred):
+        given = jax.tree.leaves((y_true, y_pred))
+        if any(isinstance(x, jax.core.Tracer) or not hasattr(x, "dtype") for x in given):
+            return call(loss, y_true, y_pred)
+        if loss not in programs:
+            itself = weakref.proxy(loss)
+            programs[loss] = jax.jit(lambda *arrays: call(itself, *arrays))
+        return programs[loss](y_true, y_pred)
+
+    return quick

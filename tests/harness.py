@@ -38,13 +38,27 @@ def channels_first(layer):
     return tf.function(layer, jit_compile=True)
 
 
+def jitted(fn):
+    """`fn` as one program on JAX, which else compiles each operation apart; elsewhere as it is."""
+    if BACKEND != "jax":
+        return fn
+    import jax
+
+    return jax.jit(fn)
+
+
 def gradient(fn, x):
     """Value and gradient of a scalar function of one array, as numpy.
 
     Unlike `ops.input_gradient` examples may meet in `fn`, as they do in pair losses.
     """
-    value, vjp = _backend.value_and_vjp(fn, ops.convert_to_tensor(x), False)
-    return to_numpy(ops.stop_gradient(value)), to_numpy(vjp(ops.ones_like(value)))
+
+    def both(x):
+        value, vjp = _backend.value_and_vjp(fn, x, False)
+        return ops.stop_gradient(value), vjp(ops.ones_like(value))
+
+    value, grad = jitted(both)(ops.convert_to_tensor(x))
+    return to_numpy(value), to_numpy(grad)
 
 
 def numeric_gradient(fn, x, eps=1e-6):

@@ -87,11 +87,10 @@ def test_module_runs_as_a_program():
 
 
 @pytest.mark.slow
-def test_demo(tmp_path):
+def test_demo(capsys, tmp_path):
     """The whole demonstration on this backend."""
-    command = [sys.executable, "-m", "keras_zoo.cli", "demo", "--out", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
+    code, out, err = run(capsys, "demo", "--out", str(tmp_path))
+    assert code == 0, out + err
     for words in ("PSNR", "as it should be", "Recall@1", "done in"):
-        assert words in result.stdout
+        assert words in out
     assert (tmp_path / "denoised.png").stat().st_size > 10_000

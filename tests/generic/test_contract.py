@@ -225,23 +225,25 @@ def adam():
     return keras.optimizers.Adam(1e-2, epsilon=1e-4)
 
 
-# How models are compiled where graphs are not the point: TensorFlow takes seconds to trace each.
+# How models are compiled where compiling is not the point: TensorFlow takes seconds to trace each.
 UNTRACED = {"run_eagerly": BACKEND == "tensorflow"}
 
 
-def fitted(subject, epochs, model=None, batch_size=None, **how):
-    """A model after so many epochs in the order of the data, in one batch unless told otherwise.
-
-    Each size of a batch is compiled apart, which is what these tests spend their time on. `how` is
-    for `compile`.
-    """
-    if model is None:
-        model = subject.build()
-        model.compile(optimizer=adam(), **subject.compile(), **how)
-    batches = {"batch_size": batch_size or rows(subject), "shuffle": False}
-    history = model.fit(subject.x, subject.y, epochs=epochs, verbose=0, **batches)
-    assert np.all(np.isfinite(history.history["loss"]))
+def fresh(subject, **how):
+    model = subject.build()
+    model.compile(optimizer=adam(), **subject.compile(), **how)
     return model
+
+
+def fit(model, subject, batch_size=None, **how):
+    """An epoch in the order of the data, in one batch unless told otherwise; gives the last loss.
+
+    Each size of a batch is compiled apart, which is what these tests spend their time on.
+    """
+    batches = {"batch_size": batch_size or rows(subject), "shuffle": False, "verbose": 0}
+    losses = model.fit(subject.x, subject.y, **batches, **how).history["loss"]
+    assert np.all(np.isfinite(losses))
+    return losses[-1]
 
 
 def rows(subject):
@@ -260,33 +262,35 @@ def assert_equal_weights(one, other):
 
 @pytest.mark.slow
 @each_subject
-def test_trains_when_compiled(subject):
-    """jit_compile=True with a partial last batch; the same as without, up to rounding.
+def test_compiled_as_without(subject):
+    """`jit_compile=True` gives what `run_eagerly` gives, up to rounding.
 
-    Torch, which traces a second size for minutes, has its partial batch in `test_eager`.
+    With a partial last batch, but on torch, which traces a second size for minutes, and on JAX,
+    where each operation of a step without is compiled apart.
     """
-    batches = {"batch_size": None if BACKEND == "torch" else subject.batch_size}
-    compiled = fitted(subject, 1, jit_compile=True, **batches)
-    if BACKEND == "jax" or (BACKEND == "tensorflow" and subject.random):
-        return  # JAX is eager without, as in `test_eager`; TensorFlow draws others under XLA.
-    eager = fitted(subject, 1, run_eagerly=True, **batches)
+    batch_size = subject.batch_size if BACKEND == "tensorflow" else None
+    compiled, eager = fresh(subject, jit_compile=True), fresh(subject, run_eagerly=True)
+    for model in (compiled, eager):
+        fit(model, subject, batch_size)
+    if BACKEND == "tensorflow" and subject.random:
+        return  # Under XLA others are drawn.
     for a, b in zip(weights(compiled), weights(eager), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
 @each_subject
-def test_saved_and_resumed_exactly(subject, tmp_path):
-    """2 epochs, a file, 2 more: the weights of 4, to the bit; nothing lost in the file."""
-    whole = fitted(subject, 4, **UNTRACED)
-    first = fitted(subject, 2, **UNTRACED)
-    first.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert_equal_weights(first, again)
-    batch = {"batch_size": rows(subject), "verbose": 0, "return_dict": True}
-    assert again.evaluate(subject.x, subject.y, **batch) == first.evaluate(
-        subject.x, subject.y, **batch
-    )
-    assert_equal_weights(fitted(subject, 2, model=again), whole)
+def test_stopped_and_resumed_exactly(subject, tmp_path):
+    """From a checkpoint of the first epoch the second is what it was, to the bit.
+
+    With a partial last batch. Nothing is lost in the file.
+    """
+    model, batches = fresh(subject, **UNTRACED), {"batch_size": subject.batch_size, "epochs": 2}
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    loss = fit(model, subject, **batches, callbacks=[checkpoint])
+    first, last = (keras.saving.load_model(tmp_path / f"{epoch}.keras") for epoch in (1, 2))
+    assert_equal_weights(last, model)
+    assert fit(first, subject, **batches, initial_epoch=1) == loss
+    assert_equal_weights(first, model)
 
 
 @each_subject
@@ -295,18 +299,9 @@ def test_mixed_precision(subject, policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = fitted(subject, 1, **UNTRACED)
+        model = fresh(subject, **UNTRACED)
+        fit(model, subject)
     finally:
         keras.config.set_dtype_policy(before)
     assert all(np.all(np.isfinite(w)) for w in weights(model))
     assert all(w.dtype in ("float32", "uint32", "int32", "int64") for w in model.trainable_weights)
-
-
-@each_subject
-def test_eager(subject):
-    """`run_eagerly` gives what the graph gives."""
-    batches = {"batch_size": subject.batch_size if BACKEND == "torch" else None}
-    eager = fitted(subject, 1, run_eagerly=True, **batches)
-    graph = fitted(subject, 1, **batches)
-    for a, b in zip(weights(eager), weights(graph), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)

@@ -9,7 +9,7 @@ from tests.harness import BACKEND
 
 FOUR_DEVICES = """
 import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 import jax, keras, numpy as np
 from tests.generic.subjects import LOSSES, name
 
@@ -23,9 +23,9 @@ for case in whole:
     rows = len(case.y_true) // 4 * 4
     y_true, y_pred = case.y_true[:rows].astype("float32"), case.y_pred[:rows]
     loss = case.cls(**case.kwargs)
-    step = jax.value_and_grad(lambda p, t: loss(t, p))
+    step = jax.jit(jax.value_and_grad(lambda p, t: loss(t, p)))
     value, grad = step(y_pred, y_true)
-    found, found_grad = jax.jit(step)(*(jax.device_put(v, spread) for v in (y_pred, y_true)))
+    found, found_grad = step(*(jax.device_put(v, spread) for v in (y_pred, y_true)))
     assert not found_grad.sharding.is_fully_replicated, name(case)
     np.testing.assert_allclose(found, value, rtol=1e-6, atol=1e-6, err_msg=name(case))
     np.testing.assert_allclose(found_grad, grad, rtol=1e-6, atol=1e-6, err_msg=name(case))

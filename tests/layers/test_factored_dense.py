@@ -97,10 +97,9 @@ def test_matches_dense_sgd_in_plain_loops(m, k, d):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", [1, 3])
-def test_a_thousand_steps_are_those_of_dense_sgd(k):
-    """With stabilisation, duplicates in a batch, and the Z-loss's own slopes for K = 1."""
-    rng = np.random.default_rng(k)
+def test_a_thousand_steps_are_those_of_dense_sgd():
+    """With stabilisation, one to three targets an example, duplicates in a batch; Z-loss slopes."""
+    rng = np.random.default_rng(1)
     d, classes, m, rate = 8, 40, 6, 0.5
     kernel = rng.normal(size=(d, classes))
     layer = layer_of(kernel)
@@ -109,9 +108,10 @@ def test_a_thousand_steps_are_those_of_dense_sgd(k):
     def slopes_of(selected, squared_sum, total):
         own = loss.statistics_gradient(selected[:, 0], squared_sum, total, classes)
         first, *sums = (s / m for s in own)
-        return ops.stack([first / j for j in range(1, k + 1)], axis=1), *sums
+        return ops.stack([first / j for j in range(1, selected.shape[1] + 1)], axis=1), *sums
 
     for step in range(1000):
+        k = 1 + step % 3
         h = rng.normal(size=(m, d))
         # A Zipf-like choice: the first classes come often, and twice in a batch.
         indices = (classes * rng.uniform(size=(m, k)) ** 3).astype("int32")
