@@ -4,16 +4,18 @@ import functools
 import gc
 import os
 import pathlib
-import weakref
 
-# What the tests of JAX spend most of their time on is compiling small programs. Read at its import.
+# What most of the time is spent on is compiling small programs. Read when frameworks are imported.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true",
+)
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # Of more threads TensorFlow's runs differ in the last bit, and the workers share the cores.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -69,23 +71,26 @@ def jax_runs_a_loss_as_one_program(monkeypatch):
     if BACKEND == "jax":
         for cls in vars(losses).values():
             if isinstance(cls, type) and issubclass(cls, keras.losses.Loss):
-                monkeypatch.setattr(cls, "call", _jitted(cls.call))
+                monkeypatch.setattr(cls, "call", _as_one_program(cls.call))
 
 
-def _jitted(call):
-    """A loss's `call` as one program, unless it is inside of another, or given no arrays."""
+# By class and arguments: tests of the same loss share its programs.
+PROGRAMS = {}
+
+
+def _as_one_program(call):
+    """A loss's `call` jitted, unless it is inside of another program, or given no arrays."""
     import jax
-
-    programs = weakref.WeakKeyDictionary()
 
     @functools.wraps(call)
     def quick(loss, y_true, y_pred):
         given = jax.tree.leaves((y_true, y_pred))
         if any(isinstance(x, jax.core.Tracer) or not hasattr(x, "dtype") for x in given):
             return call(loss, y_true, y_pred)
-        if loss not in programs:
-            itself = weakref.proxy(loss)
-            programs[loss] = jax.jit(lambda *arrays: call(itself, *arrays))
-        return programs[loss](y_true, y_pred)
+        arguments = {**loss.get_config(), "name": None, "reduction": None}
+        key = call, type(loss), repr(arguments)
+        if key not in PROGRAMS:
+            PROGRAMS[key] = jax.jit(functools.partial(call, loss))
+        return PROGRAMS[key](y_true, y_pred)
 
     return quick

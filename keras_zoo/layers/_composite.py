@@ -1,5 +1,7 @@
 """Layers made of layers."""
 
+import re
+
 import keras
 
 
@@ -20,7 +22,10 @@ class CompositeLayer(keras.layers.Layer):
         policies = keras.dtype_policies.DTypePolicyMap(self.dtype_policy)
         for layer in self._flatten_layers(include_self=False):
             if layer.quantization_mode is not None:
-                policies[layer.path] = layer.dtype_policy
+                # From this layer on: a Sequential stands in the path of what it has built itself,
+                # but not of what it has loaded.
+                path = re.escape(self.name + layer.path.removeprefix(self.path))
+                policies[f"(.*/)?{path}"] = layer.dtype_policy
         if len(policies):
             config["dtype"] = keras.dtype_policies.serialize(policies)
         return config

@@ -7,7 +7,7 @@ except ImportError as error:
         "keras_zoo.models needs keras-hub: `pip install keras-zoo[models]`"
     ) from error
 
-from keras_zoo.models._presets import golden_difference
+from keras_zoo.models._presets import golden_difference, write_golden
 from keras_zoo.models.biofusionnet import (
     BioFusionNetBackbone,
     BioFusionNetRiskPredictor,
@@ -67,4 +67,5 @@ __all__ = [
     "WeightedCapsuleTextClassifierPreprocessor",
     "WordVectors",
     "golden_difference",
+    "write_golden",
 ]

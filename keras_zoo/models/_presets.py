@@ -100,13 +100,24 @@ def register_presets(backbone_cls):
     preset_utils.register_presets(entries, backbone_cls)
 
 
+def write_golden(model, x, folder):
+    """Stores inputs and a model's output for them, which `golden_difference` compares with.
+
+    Args:
+        model: the model of the preset.
+        x: a few inputs, an array or a dict of such.
+        folder: the preset's folder.
+    """
+    y = keras.tree.map_structure(keras.ops.stop_gradient, model(x))
+    np.savez_compressed(pathlib.Path(folder) / _presets.GOLDEN, **_named("x", x), **_named("y", y))
+
+
 def golden_difference(model, folder):
     """Largest absolute difference between a model's output and its preset's stored one.
 
     Args:
         model: the model of the preset.
-        folder: the preset's folder, with a `golden.npz` of arrays `x` and `y`; where inputs or
-            outputs are a dict, `x:name` or `y:name` in place of it for each of their names.
+        folder: the preset's folder, with the `golden.npz` that `write_golden` has stored.
     """
     with np.load(pathlib.Path(folder) / _presets.GOLDEN, allow_pickle=False) as golden:
         output, wanted = model(_part(golden, "x")), _part(golden, "y")
@@ -116,6 +127,13 @@ def golden_difference(model, folder):
         output,
     )
     return max(keras.tree.flatten(differences))
+
+
+def _named(key, arrays):
+    """One array under its key, or a dict of arrays under `key:name`."""
+    if not isinstance(arrays, dict):
+        return {key: keras.ops.convert_to_numpy(arrays)}
+    return {f"{key}:{name}": keras.ops.convert_to_numpy(part) for name, part in arrays.items()}
 
 
 def _part(golden, key):

@@ -103,9 +103,30 @@ class WeightedCapsuleEnsemble(keras.Model):
             ValueError: lengths differ, a domain is out of range or without texts, or a member is
                 not compiled. Nothing has changed then.
         """
+        weights = fit_kwargs.pop("sample_weight", None)
+        x, y, labels, weights = self._checked_examples(x, y, domains, weights)
+        for d, member in enumerate(self.members):
+            if not getattr(member, "compiled", False):
+                raise ValueError(
+                    f"`members` must be compiled models. Received: member {d}, {member.name!r}"
+                )
+        self.belonging.adapt(x, labels)
+        histories = []
+        for d, member in enumerate(self.members):
+            mine = labels == d
+            given = {} if weights is None else {"sample_weight": weights[mine]}
+            histories.append(member.fit(x[mine], y[mine], **given, **fit_kwargs).history)
+        return histories
+
+    def _checked_examples(self, x, y, domains, sample_weight=None):
+        """What `fit_members` is given as numpy arrays, if it is sound.
+
+        Raises:
+            ValueError: lengths differ, or a domain is out of range or without texts.
+        """
         x, y = np.asarray(ops.convert_to_numpy(x)), np.asarray(ops.convert_to_numpy(y))
         labels = check_labels("domains", ops.convert_to_numpy(domains))
-        weights = fit_kwargs.pop("sample_weight", None)
+        weights = None if sample_weight is None else np.asarray(sample_weight)
         rows = [len(x), len(y), len(labels)] + ([] if weights is None else [len(weights)])
         if len(set(rows)) > 1:
             raise ValueError(
@@ -118,18 +139,7 @@ class WeightedCapsuleEnsemble(keras.Model):
                 f"`domains` must be from 0 to {len(self.members) - 1}, each of which must occur. "
                 f"Received: domains {np.unique(labels)}"
             )
-        for d, member in enumerate(self.members):
-            if not getattr(member, "compiled", False):
-                raise ValueError(
-                    f"`members` must be compiled models. Received: member {d}, {member.name!r}"
-                )
-        self.belonging.adapt(x, labels)
-        histories = []
-        for d, member in enumerate(self.members):
-            mine = labels == d
-            given = {} if weights is None else {"sample_weight": np.asarray(weights)[mine]}
-            histories.append(member.fit(x[mine], y[mine], **given, **fit_kwargs).history)
-        return histories
+        return x, y, labels, weights
 
     def compute_output_shape(self, input_shape):
         """`(B, num_classes)`."""

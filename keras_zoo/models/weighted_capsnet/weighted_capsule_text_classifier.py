@@ -12,6 +12,8 @@ from keras_zoo.models.weighted_capsnet.weighted_capsule_text_classifier_preproce
     WeightedCapsuleTextClassifierPreprocessor,
 )
 
+LEARNING_RATE = 2e-3  # of Adam, where "auto" decides
+
 
 @component(paper="weighted-capsnet")
 class WeightedCapsuleTextClassifier(TaskMixin, Task):
@@ -100,16 +102,21 @@ class WeightedCapsuleTextClassifier(TaskMixin, Task):
             x: texts, or ids `(N, T)` without a preprocessor.
             y: int `(N,)`, polarity.
             domains: int `(N,)`, in `[0, D)`. Each must occur.
-            **fit_kwargs: of the members' `fit`, which shuffles.
+            **fit_kwargs: of the members' `fit`, which shuffles; `sample_weight` is `(N,)`.
 
         Returns:
             List of a dict for each member, the `history` of its `fit`.
+
+        Raises:
+            ValueError: lengths differ, or a domain is out of range or without texts. Nothing has
+                changed then.
         """
         if self.preprocessor is not None:
             x = self.preprocessor(x)
+        self.backbone._checked_examples(x, y, domains, fit_kwargs.get("sample_weight"))
         for member in self.backbone.members:
             if not getattr(member, "compiled", False):
-                member.compile(keras.optimizers.Adam(2e-3), MarginLoss())
+                member.compile(keras.optimizers.Adam(LEARNING_RATE), MarginLoss())
         return self.backbone.fit_members(x, y, domains, **fit_kwargs)
 
     def compile(self, optimizer="auto", loss="auto", *, metrics="auto", **kwargs):
@@ -122,7 +129,7 @@ class WeightedCapsuleTextClassifier(TaskMixin, Task):
             **kwargs: see `keras.Model.compile`.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = keras.optimizers.Adam(2e-3)
+            optimizer = keras.optimizers.Adam(LEARNING_RATE)
         if isinstance(loss, str) and loss == "auto":
             loss = MarginLoss()
         if isinstance(metrics, str) and metrics == "auto":

@@ -106,6 +106,13 @@ def test_works_on_ids():
     assert_same(model.predict(ids, verbose=0), with_texts.predict(TEXTS, verbose=0))
 
 
+def test_a_refusal_changes_nothing():
+    model = classifier(preprocessor())
+    with pytest.raises(ValueError, match=r"`domains` .*Received: "):
+        model.fit_members(TEXTS, Y, np.zeros(len(TEXTS), int))
+    assert not any(member.compiled for member in model.backbone.members)
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
