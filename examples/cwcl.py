@@ -138,6 +138,8 @@ def choose(seeds):
 def run(seeds, smoke):
     """One row per arm and seed."""
     top, bottom, digits, parts = halves()
+    if smoke:
+        parts = {name: found[:200] for name, found in parts.items()}
     rows = []
     for seed in range(seeds):
         tower = FrozenTower(seed, bottom, digits, parts, 2 if smoke else 30)

@@ -9,7 +9,7 @@ import pathlib
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_llvm_disable_expensive_passes=true --xla_disable_hlo_passes=constant_folding",
 )
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -83,14 +83,14 @@ def _as_one_program(call):
     import jax
 
     @functools.wraps(call)
-    def quick(loss, y_true, y_pred):
-        given = jax.tree.leaves((y_true, y_pred))
-        if any(isinstance(x, jax.core.Tracer) or not hasattr(x, "dtype") for x in given):
-            return call(loss, y_true, y_pred)
+    def quick(loss, *given, **named):
+        arrays = jax.tree.leaves((given, named))
+        if any(isinstance(x, jax.core.Tracer) or not hasattr(x, "dtype") for x in arrays):
+            return call(loss, *given, **named)
         arguments = {**loss.get_config(), "name": None, "reduction": None}
         key = call, type(loss), repr(arguments)
         if key not in PROGRAMS:
             PROGRAMS[key] = jax.jit(functools.partial(call, loss))
-        return PROGRAMS[key](y_true, y_pred)
+        return PROGRAMS[key](*given, **named)
 
     return quick
