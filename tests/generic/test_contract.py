@@ -287,6 +287,7 @@ def test_evaluates_compiled_as_eagerly(subject):
     np.testing.assert_allclose(compiled, eager, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @each_subject
 def test_stopped_and_resumed_exactly(subject, tmp_path):
     """From a checkpoint of the first epoch the second is what it was, to the bit.
@@ -302,6 +303,7 @@ def test_stopped_and_resumed_exactly(subject, tmp_path):
     assert_equal_weights(first, model)
 
 
+@pytest.mark.slow
 @each_subject
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(subject, policy):
