@@ -203,7 +203,7 @@ class GaussianNaiveBayes(keras.layers.Layer):
         x = ops.cast(inputs, self._state_dtype)
         compare = self._compare_linearly if self.shared_variance else self._compare_each
         own, greatest = compare(x, *self._class_parameters())
-        differences = own - ops.amax(own, axis=-1, keepdims=True)
+        differences = own - _greatest(own)[:, None]
         return differences + ops.maximum(greatest, LEAST[self._state_dtype])[:, None]
 
     def _compare_linearly(self, x, log_prior, mean, variance):
@@ -220,9 +220,9 @@ class GaussianNaiveBayes(keras.layers.Layer):
         """The same where each class has a variance, `(K, n)`."""
         # Not multiplied out: a variance of epsilon would leave nothing of the digits.
         terms = ops.square(x[:, None, :] - mean) / variance + ops.log(variance)
-        least = ops.amin(terms, axis=1)
+        least = -_greatest(-terms, axis=1)
         own = log_prior - 0.5 * ops.sum(terms - least[:, None, :], axis=-1)
-        return own, ops.amax(own, axis=-1) - 0.5 * ops.sum(least, axis=-1)
+        return own, _greatest(own) - 0.5 * ops.sum(least, axis=-1)
 
     def _class_parameters(self):
         """`log pi` `(K,)`, `mu` `(K, n)` and `sigma^2` `(n,)` or `(K, n)`."""
@@ -310,6 +310,16 @@ class GaussianNaiveBayes(keras.layers.Layer):
             "shared_variance": self.shared_variance,
             "epsilon": self.epsilon,
         }
+
+
+def _greatest(x, axis=-1):
+    """The greatest along an axis, whose gradient goes to one place.
+
+    That of `ops.amax` looks for what equals it, of which there is nothing where a compiler has
+    computed `x` twice and rounded it otherwise.
+    """
+    place = ops.expand_dims(ops.argmax(x, axis=axis), axis)
+    return ops.squeeze(ops.take_along_axis(x, place, axis=axis), axis)
 
 
 def _linear(log_prior, mean, variance):
