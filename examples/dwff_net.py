@@ -64,7 +64,7 @@ ARMS = {
     "last level": ((-1,), "sum", 0.0),
 }
 ENCODERS = ("trained", "random")
-FOREST = "filters and forest"
+FOREST, FOREST_MOSAICS = "filters and forest", 64
 STEPS, ENCODER_STEPS, ENCODER_RATE = 400, 2000, 1e-3
 PRESET_STEPS, PRESET_ENCODER_STEPS, PRESET_POOL = 1500, 4000, 16_384
 TEST_MOSAICS, VALIDATION_MOSAICS = 256, 128
@@ -191,14 +191,14 @@ def predict(model, images):
     return np.argmax(model.predict(images, batch_size=BATCH, verbose=0), axis=-1)
 
 
-def forest(parts, seed, count=64):
+def forest(parts, seed):
     """Predictions of a random forest on filter responses around each pixel, as a function."""
 
     def responses(image):
         return multiscale_basic_features(image[..., 0], sigma_min=0.5, sigma_max=8)
 
     rng = np.random.default_rng([seed, 3])
-    images, masks = mosaics(parts, count, rng)
+    images, masks = mosaics(parts, FOREST_MOSAICS, rng)
     x = np.concatenate([responses(image).reshape(SIZE * SIZE, -1) for image in images])
     rows = rng.choice(len(x), min(len(x), 40_000), replace=False)
     trees = RandomForestClassifier(40, min_samples_leaf=5, random_state=seed)
@@ -440,9 +440,11 @@ def main():
         choose="settings on the validation split",
         save="train the preset and write it there",
     ).parse_args()
+    global BATCH, FOREST_MOSAICS
     steps, encoder_steps, count = STEPS, ENCODER_STEPS, TEST_MOSAICS
     if args.smoke:
-        steps, encoder_steps, count, args.seeds = 2, 2, 8, 1
+        steps, encoder_steps, count, args.seeds = 2, 2, 4, 1
+        BATCH, FOREST_MOSAICS = 4, 4
         ENCODER["num_layers"] = 4
         for arm in ("static", "sum"):
             del ARMS[arm]

