@@ -37,8 +37,11 @@ def masked_logsumexp(x: Tensor, mask: Tensor, axis: int = -1, floor: float | Non
     top = ops.amax(ops.stop_gradient(x), axis=axis, keepdims=True)
     if floor is not None:
         top = ops.maximum(top, floor)
+    # At most 0, also where a compiler computes x once more and rounds it otherwise.
+    x = x - top
+    x = x - ops.stop_gradient(ops.maximum(x, 0.0))
     # Below e^-80 a term is lost anyway, and exp() of far smaller numbers is many times slower.
-    total = ops.sum(ops.exp(ops.maximum(x - top, -80.0)), axis=axis)
+    total = ops.sum(ops.exp(ops.maximum(x, -80.0)), axis=axis)
     top = ops.squeeze(top, axis)
     if floor is not None:
         total = total + ops.exp(floor - top)
