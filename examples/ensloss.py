@@ -83,9 +83,6 @@ def split(x, y, rows, seed):
     return (x, y), (x_val, y_val), (x_test, y_test)
 
 
-# Read from text, which takes seconds.
-
-
 def pair(one, other):
     """A function from a seed to images of two digits, some labels of which are wrong."""
 

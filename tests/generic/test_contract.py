@@ -299,6 +299,10 @@ def test_stopped_and_resumed_exactly(subject, tmp_path):
     loss = fit(model, subject, **batches, callbacks=[checkpoint])
     first, last = (keras.saving.load_model(tmp_path / f"{epoch}.keras") for epoch in (1, 2))
     assert_equal_weights(last, model)
+    evaluated = {"batch_size": rows(subject), "verbose": 0, "return_dict": True}
+    assert last.evaluate(subject.x, subject.y, **evaluated) == model.evaluate(
+        subject.x, subject.y, **evaluated
+    )
     assert fit(first, subject, **batches, initial_epoch=1) == loss
     assert_equal_weights(first, model)
 
