@@ -71,14 +71,14 @@ def jax_runs_a_loss_as_one_program(monkeypatch):
     if BACKEND == "jax":
         for cls in vars(losses).values():
             if isinstance(cls, type) and issubclass(cls, keras.losses.Loss):
-                monkeypatch.setattr(cls, "call", _as_one_program(cls.call))
+                monkeypatch.setattr(cls, "call", _jitted(cls.call))
 
 
 # By class and arguments: tests of the same loss share its programs.
 PROGRAMS = {}
 
 
-def _as_one_program(call):
+def _jitted(call):
     """A loss's `call` jitted, unless it is inside of another program, or given no arrays."""
     import jax
 
