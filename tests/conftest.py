@@ -22,6 +22,9 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
+from keras.src.trainers.data_adapters.data_adapter_utils import (  # noqa: E402
+    unpack_x_y_sample_weight,
+)
 
 from keras_zoo import losses  # noqa: E402
 
@@ -39,6 +42,19 @@ def fresh_session():
     up, and runs as it is, what it has compiled eight times, though for other models.
     """
     keras.backend.clear_session(free_memory=False)
+    with keras.name_scope("any"):  # The first one changes what torch compiles after it.
+        pass
+
+
+# What Keras does around a model and its loss.
+BOOK_KEEPING = [
+    keras.Model.train_step,
+    keras.Model._compute_loss,
+    keras.Model.zero_grad,
+    keras.Model.weights.fget,
+    keras.Model.trainable_weights.fget,
+    unpack_x_y_sample_weight,
+] if BACKEND == "torch" else []
 
 
 @pytest.fixture(autouse=True)
@@ -51,17 +67,27 @@ def torch_compiles_without_codegen(request, monkeypatch):
     if BACKEND == "torch" and not request.node.get_closest_marker("codegen"):
         import torch
 
-        compiled = torch.compile
+        compiled, dynamo = torch.compile, torch._dynamo
 
         def quick(step, backend="aot_eager", **kwargs):
             if getattr(step, "__name__", None) == "one_step_on_data":
                 # Torch traces this up to `backward`, gives up, traces the step that it calls twice,
                 # and that again once there are gradients. What a step calls is traced once.
-                skip = torch._dynamo.eval_frame.skip_code
-                skip(step.__code__)
-                skip(keras.Model.train_step.__code__)
+                dynamo.eval_frame.skip_code(step.__code__)
             return compiled(step, backend=backend, **kwargs)
 
+        # Batch normalization hands over its axes as a list of Keras's own, which cuts a graph.
+        nn = keras.src.backend.torch.nn
+        moments = nn.moments
+        monkeypatch.setattr(
+            nn, "moments", lambda x, axes, *args, **kwargs: moments(x, tuple(axes), *args, **kwargs)
+        )
+        for book_keeping in BOOK_KEEPING:
+            dynamo.eval_frame.skip_code(book_keeping.__code__)
+        optimizer = keras.optimizers.Optimizer
+        monkeypatch.setattr(optimizer, "apply", dynamo.disable(optimizer.apply))
+        trainer = keras.Model
+        monkeypatch.setattr(trainer, "compute_metrics", dynamo.disable(trainer.compute_metrics))
         monkeypatch.setattr(torch, "compile", quick)
 
 

@@ -173,8 +173,8 @@ def _sum_of_squares(rows, dimensions, units):
         dimensions: int, how many rows there are.
         units: int `C`.
     """
-    fitting = (r for r in range(1, dimensions + 1) if dimensions % r == 0 and r * units <= BLOCK)
-    count = max(fitting, default=1)
+    fitting = [r for r in range(1, dimensions + 1) if dimensions % r == 0 and r * units <= BLOCK]
+    count = fitting[-1] if fitting else 1
 
     def squares(start):
         block = rows(start, count)

@@ -215,7 +215,8 @@ def _quadratic_form(correlation):
     if total == 0:
         return None
     together, apart = np.maximum(matrix, 0), np.maximum(-matrix, 0)
-    return (np.diag(together.sum(axis=0)) - together + apart / 2) / total
+    # A list, since arrays cut a graph of torch's compiler.
+    return ((np.diag(together.sum(axis=0)) - together + apart / 2) / total).tolist()
 
 
 def _pearson(labels):

@@ -84,11 +84,12 @@ class QuantileLoss(ZooLoss):
     def _crossing(self, y_pred):
         """How far pairs of quantiles are from being in order, `(N,)`."""
         count = len(self.quantiles)
-        margin = np.asarray(self.crossing_margin)
-        gaps = np.maximum(margin - margin[:, None], 0) if margin.ndim else margin
-        lacks = y_pred[:, :, None] - y_pred[:, None, :] + ops.cast(gaps, y_pred.dtype)
-        pairs = np.triu(np.ones((count, count), "bool"), 1)
-        lacks = ops.where(pairs, ops.relu(lacks), 0.0)
+        margin = ops.convert_to_tensor(self.crossing_margin, dtype=y_pred.dtype)
+        if margin.shape:
+            margin = ops.relu(margin[None, :] - margin[:, None])
+        lacks = ops.relu(y_pred[:, :, None] - y_pred[:, None, :] + margin)
+        places = ops.arange(count)
+        lacks = ops.where(places[:, None] < places[None, :], lacks, 0.0)
         return ops.sum(lacks, axis=(1, 2)) * (2 / (count * (count - 1)))
 
     def get_config(self):

@@ -43,5 +43,5 @@ def check_quantile_batch(y_true: Tensor, y_pred: Tensor, count: int) -> tuple[Te
 
 def pinball(errors: Tensor, quantiles: tuple[float, ...]) -> Tensor:
     """`max(tau e, (tau - 1) e)` of errors `e = y - p`, `(..., Q)`."""
-    levels = ops.convert_to_tensor(np.array(quantiles), dtype=errors.dtype)
+    levels = ops.convert_to_tensor(quantiles, dtype=errors.dtype)
     return ops.where(errors < 0, levels - 1, levels) * errors

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_zoo._catalog import component
@@ -86,9 +85,8 @@ def _isotonic(x: Tensor) -> Tensor:
 def _soft_sort(x: Tensor, strength: float) -> Tensor:
     """`v - w` of the docstring above, without a difference of large numbers."""
     x = ops.sort(x, axis=-1)
-    places = np.arange(x.shape[-1])
-    steps = ops.convert_to_tensor((places[:, None] - places) / strength, dtype=x.dtype)
-    differences = _differences(x) + steps
+    row, column = _places(x)
+    differences = _differences(x) + ops.cast(row - column, x.dtype) / strength
     # Descending blocks of a row are the ascending ones of its opposite.
     blocks = _ascending_blocks(-differences)
     return _ascending(x + ops.sum(blocks * differences, axis=-1))
@@ -96,13 +94,20 @@ def _soft_sort(x: Tensor, strength: float) -> Tensor:
 
 def _center_out(x: Tensor) -> Tensor:
     """Running maxima to the right of the middle, minima to the left."""
-    size = x.shape[-1]
-    places, centre = np.arange(size), size // 2
-    row, column = places[:, None], places[None, :]
-    between = (column >= np.minimum(row, centre)) & (column <= np.maximum(row, centre))
-    sign = ops.convert_to_tensor(np.where(places >= centre, 1.0, -1.0), dtype=x.dtype)
+    centre = x.shape[-1] // 2
+    row, column = _places(x)
+    between = ops.logical_and(
+        column >= ops.minimum(row, centre), column <= ops.maximum(row, centre)
+    )
+    sign = ops.cast(ops.where(row[:, 0] >= centre, 1.0, -1.0), x.dtype)
     spread = ops.where(between, x[..., None, :], x[..., centre : centre + 1, None])
     return sign * ops.amax(sign[:, None] * spread, axis=-1)
+
+
+def _places(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the last axis, as a column `(Q, 1)` and as a row `(1, Q)`."""
+    places = ops.arange(x.shape[-1], dtype="int32")
+    return places[:, None], places[None, :]
 
 
 def _differences(x: Tensor) -> Tensor:
@@ -116,9 +121,8 @@ def _ascending_blocks(differences: Tensor) -> Tensor:
     A block ends after `i` where all means that end at `i` are below all that start after it.
     """
     d = ops.stop_gradient(differences)
-    places = np.arange(d.shape[-1])
-    row, column = places[:, None], places[None, :]
-    count = ops.convert_to_tensor(np.abs(row - column) + 1, dtype=d.dtype)
+    row, column = _places(d)
+    count = ops.cast(ops.abs(row - column) + 1, d.dtype)
     # Relative to x_i: means of x_a .. x_i, greatest over a, and of x_i .. x_b, least over b.
     before = ops.flip(ops.cumsum(ops.flip(ops.where(column <= row, d, 0.0), -1), axis=-1), -1)
     after = ops.cumsum(ops.where(column >= row, d, 0.0), axis=-1)
@@ -132,6 +136,6 @@ def _ascending_blocks(differences: Tensor) -> Tensor:
 
 def _ascending(x: Tensor) -> Tensor:
     """Rows that ascend but for rounding, without it; the gradient passes as it is."""
-    places = np.arange(x.shape[-1])
-    spread = ops.where(places[None, :] <= places[:, None], x[..., None, :], x[..., :, None])
+    row, column = _places(x)
+    spread = ops.where(column <= row, x[..., None, :], x[..., :, None])
     return x + ops.stop_gradient(ops.amax(spread, axis=-1) - x)
