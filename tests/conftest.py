@@ -14,7 +14,7 @@ os.environ.setdefault(
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Of more threads TensorFlow's runs differ in the last bit, and the workers share the cores.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
@@ -22,9 +22,6 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
-from keras.src.trainers.data_adapters.data_adapter_utils import (  # noqa: E402
-    unpack_x_y_sample_weight,
-)
 
 from keras_zoo import losses  # noqa: E402
 
@@ -46,17 +43,6 @@ def fresh_session():
         pass
 
 
-# What Keras does around a model and its loss.
-BOOK_KEEPING = [
-    keras.Model.train_step,
-    keras.Model._compute_loss,
-    keras.Model.zero_grad,
-    keras.Model.weights.fget,
-    keras.Model.trainable_weights.fget,
-    unpack_x_y_sample_weight,
-] if BACKEND == "torch" else []
-
-
 @pytest.fixture(autouse=True)
 def torch_compiles_without_codegen(request, monkeypatch):
     """`torch.compile` traces both passes as ever, but runs them without generating C++.
@@ -64,31 +50,49 @@ def torch_compiles_without_codegen(request, monkeypatch):
     Tracing is what our code can break; the C++ compiler takes a minute for each training step.
     Tests marked `codegen` go the whole way.
     """
-    if BACKEND == "torch" and not request.node.get_closest_marker("codegen"):
-        import torch
+    if BACKEND != "torch" or request.node.get_closest_marker("codegen"):
+        return
+    import torch
 
-        compiled, dynamo = torch.compile, torch._dynamo
+    compiled = torch.compile
 
-        def quick(step, backend="aot_eager", **kwargs):
-            if getattr(step, "__name__", None) == "one_step_on_data":
-                # Torch traces this up to `backward`, gives up, traces the step that it calls twice,
-                # and that again once there are gradients. What a step calls is traced once.
-                dynamo.eval_frame.skip_code(step.__code__)
-            return compiled(step, backend=backend, **kwargs)
+    def quick(step, backend="aot_eager", **kwargs):
+        if getattr(step, "__name__", None) == "one_step_on_data":
+            torch._dynamo.eval_frame.skip_code(step.__code__)
+        return compiled(step, backend=backend, **kwargs)
 
-        # Batch normalization hands over its axes as a list of Keras's own, which cuts a graph.
-        nn = keras.src.backend.torch.nn
-        moments = nn.moments
-        monkeypatch.setattr(
-            nn, "moments", lambda x, axes, *args, **kwargs: moments(x, tuple(axes), *args, **kwargs)
-        )
-        for book_keeping in BOOK_KEEPING:
-            dynamo.eval_frame.skip_code(book_keeping.__code__)
-        optimizer = keras.optimizers.Optimizer
-        monkeypatch.setattr(optimizer, "apply", dynamo.disable(optimizer.apply))
-        trainer = keras.Model
-        monkeypatch.setattr(trainer, "compute_metrics", dynamo.disable(trainer.compute_metrics))
-        monkeypatch.setattr(torch, "compile", quick)
+    monkeypatch.setattr(torch, "compile", quick)
+    _compile_less_of_keras(monkeypatch)
+
+
+def _compile_less_of_keras(monkeypatch):
+    """Torch traces a model and its loss, and not what Keras does around them.
+
+    It would trace a step up to `backward`, give up, trace what the step calls, and all of that
+    again once there are gradients.
+    """
+    from torch import _dynamo as dynamo
+
+    around = (
+        keras.Model.train_step,
+        keras.Model._compute_loss,
+        keras.Model.zero_grad,
+        keras.Model.weights.fget,
+        keras.Model.trainable_weights.fget,
+        keras.utils.unpack_x_y_sample_weight,
+    )
+    for function in around:
+        dynamo.eval_frame.skip_code(function.__code__)
+    for cls, name in ((keras.optimizers.Optimizer, "apply"), (keras.Model, "compute_metrics")):
+        monkeypatch.setattr(cls, name, dynamo.disable(getattr(cls, name)))
+    # Two things cut a graph, and every one around it: asking for flash attention, and the axes of
+    # batch normalization, which are a list of Keras's own.
+    nn = keras.src.backend.torch.nn
+    moments = nn.moments
+    monkeypatch.setattr(nn, "_can_use_flash_attention", lambda *args, **kwargs: False)
+    monkeypatch.setattr(
+        nn, "moments", lambda x, axes, *args, **kwargs: moments(x, tuple(axes), *args, **kwargs)
+    )
 
 
 @pytest.fixture(autouse=True)

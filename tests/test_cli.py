@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from keras_zoo import cli
+from keras_zoo import _demo, cli
+from tests.harness import BACKEND
 
 PRESET = "dncnn_weighted_small_photos"
 
@@ -87,8 +88,9 @@ def test_module_runs_as_a_program():
 
 
 @pytest.mark.slow
-def test_demo(capsys, tmp_path):
-    """The whole demonstration on this backend."""
+def test_demo(capsys, tmp_path, monkeypatch):
+    """The whole demonstration on this backend, compared with no other."""
+    monkeypatch.setattr(_demo, "BACKENDS", (BACKEND,))
     code, out, err = run(capsys, "demo", "--out", str(tmp_path))
     assert code == 0, out + err
     for words in ("PSNR", "as it should be", "Recall@1", "done in"):
