@@ -21,7 +21,7 @@ validation images of another seed: labels only two learning rates, the others tw
 weights of the unlabelled images; the last arm has what CW-BASS has. The score is the mean
 intersection over union of the student on 200 test images.
 
-    KERAS_BACKEND=jax python examples/cw_bass.py --seeds 3
+    KERAS_BACKEND=jax python examples/cw_bass.py --seeds 5
 """
 
 import os
@@ -274,7 +274,7 @@ def verdict(rows):
 
 
 def main():
-    args = _report.parser(__doc__, seeds=3, choose="find the settings").parse_args()
+    args = _report.parser(__doc__, seeds=5, choose="find the settings").parse_args()
     if args.choose:
         return choose()
     rows, pictures = run(1 if args.smoke else args.seeds, args.smoke)
