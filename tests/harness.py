@@ -48,12 +48,25 @@ def gradient(fn, x):
         value, vjp = _backend.value_and_vjp(fn, x, False)
         return ops.stop_gradient(value), vjp(ops.ones_like(value))
 
-    if BACKEND == "jax":  # Which compiles each operation apart where none is jitted.
-        import jax
-
-        both = jax.jit(both)
-    value, grad = both(ops.convert_to_tensor(x))
+    x = ops.convert_to_tensor(x)
+    value, grad = as_one_program(both, x) if BACKEND == "jax" else both(x)
     return to_numpy(value), to_numpy(grad)
+
+
+def as_one_program(fn, *arrays):
+    """What `fn` of arrays gives on JAX, which compiles each operation apart where none is jitted.
+
+    What `fn` holds goes in by an argument, as weights do, since XLA does other things to constants.
+    """
+    import jax
+    from jax.extend import core
+
+    traced = jax.make_jaxpr(fn)(*arrays)
+
+    def run(held, *arrays):
+        return core.jaxpr_as_fun(core.ClosedJaxpr(traced.jaxpr, held))(*arrays)
+
+    return jax.jit(run)(traced.consts, *arrays)
 
 
 def numeric_gradient(fn, x, eps=1e-6):
