@@ -85,7 +85,7 @@ class QuantileLoss(ZooLoss):
         """How far pairs of quantiles are from being in order, `(N,)`."""
         count = len(self.quantiles)
         margin = ops.convert_to_tensor(self.crossing_margin, dtype=y_pred.dtype)
-        if margin.shape:
+        if len(margin.shape) == 1:
             margin = ops.relu(margin[None, :] - margin[:, None])
         lacks = ops.relu(y_pred[:, :, None] - y_pred[:, None, :] + margin)
         places = ops.arange(count)
