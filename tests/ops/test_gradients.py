@@ -96,10 +96,10 @@ def test_in_a_compiled_step(create_graph, jit_compile):
     model.compile(keras.optimizers.SGD(0.01), jit_compile=jit_compile)
     x = np.random.default_rng(2).normal(size=(32, 3)).astype("float32")
     y = x[:, :1]
-    history = model.fit(x, y, epochs=3, batch_size=8, verbose=0)
+    history = model.fit(x, y, epochs=3, batch_size=12, verbose=0)
     assert np.all(np.isfinite(history.history["loss"]))
     assert history.history["loss"][-1] < history.history["loss"][0]
-    assert np.isfinite(model.evaluate(x, y, batch_size=8, verbose=0))
+    assert np.isfinite(model.evaluate(x, y, batch_size=12, verbose=0))
 
 
 def test_batch_statistics_count_each_batch_once():
