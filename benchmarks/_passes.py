@@ -29,7 +29,10 @@ def _torch_pass(fn, inputs, constants, mode, cotangent):
     constants = [torch.tensor(x) for x in constants]
     cotangent = None if cotangent is None else torch.tensor(cotangent)
     if mode == "compiled":
-        fn = torch.compile(fn)
+        # The sides of a table are one function to it, which it would give up compiling at the
+        # eighth, and compile for any size from the second size on.
+        torch._dynamo.config.recompile_limit = 1_000
+        fn = torch.compile(fn, dynamic=False)
 
     def run():
         for x in inputs:

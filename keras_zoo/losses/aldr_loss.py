@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count, check_number
+from keras_zoo.losses._classes import check_logits
 from keras_zoo.losses.ldr_loss import LDRLoss
 
 # Added to each probability before the divergence is taken, as the official code does.
@@ -89,7 +90,7 @@ class ALDRLoss(LDRLoss):
             y_pred: `(N, K)`, raw scores.
             previous: `(N,)`, the temperatures before. None for `temperature`.
         """
-        scores = ops.stop_gradient(self._normalize(y_pred))
+        scores = ops.stop_gradient(self._normalize(y_pred)[0])
         base, classes = self.temperature, scores.shape[1]
         if previous is None:
             previous = ops.full_like(scores[:, 0], base)
@@ -109,11 +110,11 @@ class ALDRLoss(LDRLoss):
             y_pred: `(N, K)`, raw scores.
             temperatures: `(N,)`, taken as constants.
         """
-        labels, scores = self._prepare(y_true, y_pred)
-        temperatures = ops.stop_gradient(_per_row("temperatures", temperatures, scores))
-        strength = self.alpha * math.log(scores.shape[1]) / (2 * self.temperature)
+        y_true, y_pred = check_logits(y_true, y_pred)
+        temperatures = ops.stop_gradient(_per_row("temperatures", temperatures, y_pred))
+        strength = self.alpha * math.log(y_pred.shape[1]) / (2 * self.temperature)
         penalty = strength * ops.square(temperatures - self.temperature)
-        return self._robust_loss(labels, scores, temperatures) - penalty
+        return self._robust_loss(y_true, y_pred, temperatures) - penalty
 
     def get_config(self):
         """The constructor's arguments."""

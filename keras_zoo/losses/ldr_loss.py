@@ -79,8 +79,7 @@ class LDRLoss(ZooLoss):
 
     def call(self, y_true, y_pred):
         """Loss of each example, `(N,)`."""
-        y_true, scores = self._prepare(y_true, y_pred)
-        return self._robust_loss(y_true, scores, self.temperature)
+        return self._robust_loss(y_true, y_pred, self.temperature)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -91,13 +90,8 @@ class LDRLoss(ZooLoss):
         }
         return {**super().get_config(), **own}
 
-    def _prepare(self, y_true, y_pred):
-        """Labels `(N,)` or `(N, 1)`, and normalised scores `(N, K)` in full precision."""
-        y_true, y_pred = check_logits(y_true, y_pred)
-        return y_true, self._normalize(y_pred)
-
     def _normalize(self, y_pred):
-        """`f` of the class docstring."""
+        """`f` of the class docstring, from raw scores, and the mean that it was divided by."""
         y_pred = full_precision(y_pred)
         if len(y_pred.shape) != 2 or (y_pred.shape[1] or 0) < 2:
             raise ValueError(
@@ -105,41 +99,57 @@ class LDRLoss(ZooLoss):
                 f"Received: y_pred of shape {tuple(y_pred.shape)}"
             )
         if self.normalization is None:
-            return y_pred
+            return y_pred, None
         if self.normalization == "softplus":
-            y_pred = ops.softplus(y_pred)
-        mean = ops.mean(ops.abs(y_pred), axis=-1, keepdims=True)
-        return y_pred / ops.maximum(mean, SMALLEST_MEAN)
+            y_pred = sizes = ops.softplus(y_pred)
+        else:
+            sizes = ops.abs(y_pred)
+        mean = ops.mean(sizes, axis=-1, keepdims=True)
+        return y_pred / ops.maximum(mean, SMALLEST_MEAN), mean
 
-    def _robust_loss(self, labels, scores, temperature):
-        """`lambda log( 1/K sum_k exp(d_k / lambda) )` of normalised scores, `(N,)`.
+    def _through_normalization(self, gradient, y_pred, f, mean):
+        """The gradient for raw scores from that for `f`, `(N, K)` both."""
+        if self.normalization is None:
+            return gradient
+        # All scores of a row share the mean, unless it is the least one.
+        shared = ops.sum(gradient * f, axis=-1, keepdims=True) / f.shape[1]
+        shared = ops.where(mean > SMALLEST_MEAN, shared, 0.0)
+        scale = 1 / ops.maximum(mean, SMALLEST_MEAN)
+        if self.normalization == "softplus":
+            return (gradient - shared) * scale * ops.sigmoid(y_pred)
+        return (gradient - shared * ops.sign(y_pred)) * scale
+
+    def _robust_loss(self, y_true, y_pred, temperature):
+        """`lambda log( 1/K sum_k exp(d_k / lambda) )`, `(N,)`.
 
         Args:
-            labels: `(N,)` or `(N, 1)`.
-            scores: `(N, K)`.
+            y_true: `(N,)` or `(N, 1)`.
+            y_pred: raw scores `(N, K)`.
             temperature: float, or `(N,)`.
         """
-        own, known = class_ids(labels, scores.shape[1])
-        entries = ops.stack([ops.arange(ops.shape(own)[0], dtype="int32"), own], axis=1)
+        y_true, y_pred = check_logits(y_true, y_pred)
+        own, known = class_ids(y_true, y_pred.shape[1])
+        is_own = ops.equal(ops.arange(y_pred.shape[1], dtype="int32"), own[:, None])
 
         # Written out, since the derivative of each of the two forms of the logarithm, and of the
         # choice between them, is that of one softmax.
         @ops.custom_gradient
-        def losses_of(scores):
-            own_score = ops.take_along_axis(scores, own[:, None], axis=1)
-            d = scores + (self.margin - own_score)
-            d = ops.scatter_update(d, entries, ops.zeros_like(d[:, 0]))
+        def losses_of(y_pred):
+            f, mean = self._normalize(y_pred)
+            own_score = ops.take_along_axis(f, own[:, None], axis=1)
+            d = ops.where(is_own, 0.0, f + (self.margin - own_score))
             losses, p = temperature_log_mean_exp(d, temperature)
 
             def grad(*args, upstream=None):
                 # torch hands over the arguments by position, and the rest by name.
                 upstream = args[0] if upstream is None else upstream
-                p_own = ops.take_along_axis(p, own[:, None], axis=1)[:, 0]
-                return ops.scatter_update(p * upstream[:, None], entries, (p_own - 1) * upstream)
+                gradient = ops.where(is_own, p - 1, p)
+                gradient = self._through_normalization(gradient, y_pred, f, mean)
+                return gradient * upstream[:, None]
 
             return losses, grad
 
-        return ops.where(known, losses_of(scores), float("nan"))
+        return ops.where(known, losses_of(y_pred), float("nan"))
 
 
 def temperature_log_mean_exp(x, temperature):
