@@ -27,6 +27,12 @@ from keras_zoo import losses  # noqa: E402
 
 BACKEND = keras.backend.backend()
 
+if BACKEND == "jax":
+    from jax._src.interpreters import mlir
+
+    # JAX makes one for each program, which takes longer than all else about a small program.
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+
 # Frameworks make so many objects that Python's looking through them all takes a tenth of the time.
 gc.set_threshold(100_000, 20, 50)
 
