@@ -24,8 +24,8 @@ def time_in_turns(sides, repeats=20, warmup=3, budget_s=20.0):
     Returns:
         Dict of name to the list of its times in seconds.
     """
-    for run in sides.values():
-        for _ in range(warmup):
+    for _ in range(warmup):  # In turns too: one side may make another compile anew.
+        for run in sides.values():
             run()
     times = {name: [] for name in sides}
     start = time.perf_counter()
