@@ -15,7 +15,8 @@ import _preset
 import keras
 import keras_hub
 import numpy as np
-from _digits import mnist, paste
+from _canvases import DIGITS, TEST, TRAINING, VALIDATION, batches, paste, shuffled_digits
+from _segmentation import intersection_over_union
 from scipy import ndimage
 
 from keras_zoo import _presets
@@ -30,11 +31,9 @@ from keras_zoo.trainers import CWBASS
 
 PRESET = "dwff_net_tiny_digits"
 BASELINE, METHOD, NOTHING = "labels only", "CW-BASS", "all background"
-NAMES = ("background", *(f"digit {d}" for d in range(5)))
+NAMES = ("background", *(f"digit {d}" for d in range(DIGITS)))
 
 SIZE, DIGIT, PATCH, NOISE = 96, 56, 16, 0.2
-# Digits are in an order that stays; the parts share none.
-TRAINING, VALIDATION, TEST = slice(1600), slice(1600, 2000), slice(2000, 2500)
 LABELED, UNLABELED, VALIDATION_IMAGES, TEST_IMAGES = 50, 350, 100, 200
 ENCODER = {"num_layers": 4, "hidden_dim": 64, "num_heads": 4, "intermediate_dim": 128}
 ENCODER_STEPS, ENCODER_BATCH, ENCODER_RATE, HIDDEN, POOL = 3000, 16, 1e-3, 0.25, 4096
@@ -54,11 +53,10 @@ TRIES = {
 
 @functools.cache
 def digits():
-    """Ink `(2500, 56, 56)` in [0, 1] and digits `(2500,)`, in the order of the example."""
-    pixels, labels = mnist()
-    order = np.random.default_rng(0).permutation(np.flatnonzero(labels < len(NAMES) - 1))
-    ink = (pixels[order].reshape(-1, DIGIT // 2, DIGIT // 2) / 255).astype("float32")
-    return ndimage.zoom(ink, (1, 2, 2), order=1, mode="nearest", grid_mode=True), labels[order]
+    """Ink `(2500, 56, 56)` in [0, 1] and digits `(2500,)`, at twice their size."""
+    ink, labels = shuffled_digits()
+    ink = (ink / 255).astype("float32")
+    return ndimage.zoom(ink, (1, 2, 2), order=1, mode="nearest", grid_mode=True), labels
 
 
 def clean_canvases(count, part, rng):
@@ -87,14 +85,6 @@ def converter():
 def converted(images):
     """What the network takes."""
     return keras.ops.convert_to_numpy(converter()(images))
-
-
-def batches(labeled, unlabeled, seed):
-    """Endless random batches, as `CWBASS` takes them."""
-    rng = np.random.default_rng(seed)
-    while True:
-        rows, others = (rng.integers(len(x), size=BATCH) for x in (labeled[0], unlabeled))
-        yield {"labeled": labeled[0][rows], "unlabeled": unlabeled[others]}, labeled[1][rows]
 
 
 # Networks
@@ -172,13 +162,9 @@ def predict(segmenter, images):
 
 def scores(masks, predictions):
     """Mean intersection over union, that of each class, and that of all digits as one."""
-    metric = keras.metrics.MeanIoU(len(NAMES))
-    metric.update_state(masks, predictions)
-    matrix = keras.ops.convert_to_numpy(metric.total_cm)
-    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    found = {"miou": float(metric.result())}
-    for name, inside, both in zip(NAMES, np.diag(matrix), union, strict=True):
-        found[f"iou_{name.replace(' ', '_')}"] = inside / max(both, 1)
+    mean, each, matrix = intersection_over_union(masks, predictions, len(NAMES))
+    found = {"miou": mean}
+    found |= {f"iou_{n.replace(' ', '_')}": value for n, value in zip(NAMES, each, strict=True)}
     found["iou_any_digit"] = matrix[1:, 1:].sum() / max(matrix.sum() - matrix[0, 0], 1)
     return {name: round(float(value), 4) for name, value in found.items()}
 
@@ -199,7 +185,7 @@ def save(folder, smoke, seed=0):
     encoder = make_encoder(seed)
     pretrain(encoder, seed, budgets[0])
     segmenter = make_segmenter(encoder, seed)
-    stream = batches(labeled, unlabeled, [seed, 2])
+    stream = batches(labeled, unlabeled, [seed, 2], BATCH)
     train(segmenter, BASELINE, FIRST_RATE, stream, FIRST_RATE, budgets[1])
     first, validated, best = segmenter.get_weights(), {}, {}
     for arm, settings in tries.items():
@@ -208,7 +194,7 @@ def save(folder, smoke, seed=0):
             # A fresh one, so that dropout too starts alike.
             segmenter = make_segmenter(encoder, seed)
             segmenter.set_weights(first)
-            stream = batches(labeled, unlabeled, [seed, 3])
+            stream = batches(labeled, unlabeled, [seed, 3], BATCH)
             rate = setting if arm == BASELINE else RATE
             train(segmenter, arm, setting, stream, rate, budgets[2])
             miou = scores(masks, predict(segmenter, images))["miou"]

@@ -1,4 +1,4 @@
-"""5,000 MNIST digits: in four rotations, which are 40 classes; or some on a canvas."""
+"""5,000 MNIST digits in four rotations: 40 classes, of which some are kept for the test."""
 
 import functools
 
@@ -27,29 +27,3 @@ def split(first, last, per_class=None):
         kept = [order[classes[order] == c][:per_class] for c in np.unique(classes[rows])]
         rows = np.sort(np.concatenate(kept))
     return images[rows], classes[rows]
-
-
-def paste(count, ink, labels, size, rng):
-    """One or two digits at random places of each of so many canvases without noise.
-
-    Args:
-        count: int.
-        ink: digits to choose from, `(N, D, D)` in [0, 1].
-        labels: their classes from 0, ints `(N,)`.
-        size: int, side of the canvas.
-        rng: `np.random.Generator`.
-
-    Returns:
-        Images `(count, size, size)`, and the class of each pixel, 0 for the background and
-        `1 + label` where there is ink.
-    """
-    side = ink.shape[1]
-    images = np.zeros((count, size, size), "float32")
-    masks = np.zeros((count, size, size), "int32")
-    for image, mask in zip(images, masks, strict=True):
-        for row in rng.integers(len(ink), size=rng.integers(1, 3)):
-            top, left = rng.integers(size - side + 1, size=2)
-            place = slice(top, top + side), slice(left, left + side)
-            image[place] = np.maximum(image[place], ink[row])
-            mask[place][ink[row] > 0.3] = 1 + labels[row]
-    return images, masks

@@ -36,6 +36,7 @@ import _report
 import keras
 import keras_hub
 import numpy as np
+from _segmentation import intersection_over_union
 from skimage import data
 from skimage.feature import multiscale_basic_features
 from sklearn.ensemble import RandomForestClassifier
@@ -178,15 +179,6 @@ def train(model, parts, seed, steps, title, pool=POOL, prepare=lambda *batch: ba
             print(f"  {title}: step {step}/{steps}, {figures}, {spent:.0f} s", flush=True)
 
 
-def intersection_over_union(masks, predictions):
-    """Mean over classes, and that of each class."""
-    metric = keras.metrics.MeanIoU(len(TEXTURES))
-    metric.update_state(masks, predictions)
-    matrix = keras.ops.convert_to_numpy(metric.total_cm)
-    each = np.diag(matrix) / (matrix.sum(0) + matrix.sum(1) - np.diag(matrix))
-    return float(metric.result()), each
-
-
 def predict(model, images):
     return np.argmax(model.predict(images, batch_size=BATCH, verbose=0), axis=-1)
 
@@ -229,7 +221,9 @@ def choose(parts, steps, encoder_steps, seed=1000):
             for rate in RATES:
                 model = make_segmenter(arm, encoders[kind], seed, rate, steps)
                 train(model, parts["train"], [seed, 2], steps, f"{arm}, {kind}, {rate:g}")
-                scores[rate] = intersection_over_union(masks, predict(model, images))[0]
+                scores[rate] = intersection_over_union(
+                    masks, predict(model, images), len(TEXTURES)
+                )[0]
             best[arm][kind] = max(scores, key=scores.get)
             print(f"{arm:10} {kind:8}", {r: round(s, 3) for r, s in scores.items()}, flush=True)
     print("CHOSEN =", best)
@@ -253,7 +247,7 @@ def compare(parts, seeds, steps, encoder_steps, test):
 
 def row(arm, encoder, seed, masks, predictions):
     """A line of the table."""
-    mean, each = intersection_over_union(masks, predictions)
+    mean, each, _ = intersection_over_union(masks, predictions, len(TEXTURES))
     print(f"seed {seed} {arm} ({encoder} encoder): mIoU {mean:.4f}", flush=True)
     each = {f"iou_{name}": round(float(v), 4) for name, v in zip(TEXTURES, each, strict=True)}
     return {"arm": arm, "encoder": encoder, "seed": seed, "miou": round(mean, 4), **each}
