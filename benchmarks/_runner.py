@@ -58,14 +58,13 @@ def rows_against(times, reference, **columns):
 
 
 def write_csv(name, rows, keys):
-    """Writes rows to results/<name>.csv; a row replaces the old one that agrees in `keys`."""
+    """Writes rows to results/<name>.csv; a row takes the place of the old one with its `keys`."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.csv"
     old = list(csv.DictReader(path.open())) if path.exists() else []
-    new = {tuple(str(row[k]) for k in keys) for row in rows}
-    kept = [row for row in old if tuple(row[k] for k in keys) not in new]
+    table = {tuple(str(row[k]) for k in keys): row for row in [*old, *rows]}
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows([*kept, *rows])
+        writer.writerows(table.values())
     return path

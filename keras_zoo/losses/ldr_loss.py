@@ -79,7 +79,7 @@ class LDRLoss(ZooLoss):
 
     def call(self, y_true, y_pred):
         """Loss of each example, `(N,)`."""
-        return self._robust_loss(y_true, y_pred, self.temperature)
+        return self._robust_loss(*check_logits(y_true, y_pred), self.temperature)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -91,7 +91,7 @@ class LDRLoss(ZooLoss):
         return {**super().get_config(), **own}
 
     def _normalize(self, y_pred):
-        """`f` of the class docstring, from raw scores, and the mean that it was divided by."""
+        """`f` of the class docstring, from raw scores, and what they were divided by."""
         y_pred = full_precision(y_pred)
         if len(y_pred.shape) != 2 or (y_pred.shape[1] or 0) < 2:
             raise ValueError(
@@ -104,20 +104,19 @@ class LDRLoss(ZooLoss):
             y_pred = sizes = ops.softplus(y_pred)
         else:
             sizes = ops.abs(y_pred)
-        mean = ops.mean(sizes, axis=-1, keepdims=True)
-        return y_pred / ops.maximum(mean, SMALLEST_MEAN), mean
+        divisor = ops.maximum(ops.mean(sizes, axis=-1, keepdims=True), SMALLEST_MEAN)
+        return y_pred / divisor, divisor
 
-    def _through_normalization(self, gradient, y_pred, f, mean):
+    def _through_normalization(self, gradient, y_pred, f, divisor):
         """The gradient for raw scores from that for `f`, `(N, K)` both."""
         if self.normalization is None:
             return gradient
-        # All scores of a row share the mean, unless it is the least one.
+        # All scores of a row share their mean, but not the least one.
         shared = ops.sum(gradient * f, axis=-1, keepdims=True) / f.shape[1]
-        shared = ops.where(mean > SMALLEST_MEAN, shared, 0.0)
-        scale = 1 / ops.maximum(mean, SMALLEST_MEAN)
+        shared = ops.where(divisor > SMALLEST_MEAN, shared, 0.0)
         if self.normalization == "softplus":
-            return (gradient - shared) * scale * ops.sigmoid(y_pred)
-        return (gradient - shared * ops.sign(y_pred)) * scale
+            return (gradient - shared) / divisor * ops.sigmoid(y_pred)
+        return (gradient - shared * ops.sign(y_pred)) / divisor
 
     def _robust_loss(self, y_true, y_pred, temperature):
         """`lambda log( 1/K sum_k exp(d_k / lambda) )`, `(N,)`.
@@ -127,7 +126,6 @@ class LDRLoss(ZooLoss):
             y_pred: raw scores `(N, K)`.
             temperature: float, or `(N,)`.
         """
-        y_true, y_pred = check_logits(y_true, y_pred)
         own, known = class_ids(y_true, y_pred.shape[1])
         is_own = ops.equal(ops.arange(y_pred.shape[1], dtype="int32"), own[:, None])
 
@@ -135,7 +133,7 @@ class LDRLoss(ZooLoss):
         # choice between them, is that of one softmax.
         @ops.custom_gradient
         def losses_of(y_pred):
-            f, mean = self._normalize(y_pred)
+            f, divisor = self._normalize(y_pred)
             own_score = ops.take_along_axis(f, own[:, None], axis=1)
             d = ops.where(is_own, 0.0, f + (self.margin - own_score))
             losses, p = temperature_log_mean_exp(d, temperature)
@@ -144,7 +142,7 @@ class LDRLoss(ZooLoss):
                 # torch hands over the arguments by position, and the rest by name.
                 upstream = args[0] if upstream is None else upstream
                 gradient = ops.where(is_own, p - 1, p)
-                gradient = self._through_normalization(gradient, y_pred, f, mean)
+                gradient = self._through_normalization(gradient, y_pred, f, divisor)
                 return gradient * upstream[:, None]
 
             return losses, grad
