@@ -12,7 +12,7 @@ from keras_zoo.layers import (
     PointSetEncoder,
 )
 from keras_zoo.models._presets import PresetMixin
-from keras_zoo.models.deeptfus.deeptfus_layers import TrilinearUpsampling3D
+from keras_zoo.models.deeptfus.deeptfus_layers import Conv3D, TrilinearUpsampling3D
 
 LARGEST_GROUPS = (8, 4, 2, 1)
 
@@ -182,7 +182,7 @@ class DeepTFUSBackbone(PresetMixin, Backbone):
 def _block(x, filters, dtype, name, step):
     """Convolution, norm, GELU."""
     kwargs = {"dtype": dtype}
-    x = keras.layers.Conv3D(
+    x = Conv3D(
         filters,
         3,
         padding="same",

@@ -31,6 +31,23 @@ class TrilinearUpsampling3D(keras.layers.Layer):
         return (batch, *(None if side is None else 2 * side for side in sides), channels)
 
 
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class Conv3D(keras.layers.Conv3D):
+    """Keras's layer, for kernels of 3 with `padding="same"`, with gradients that are right on CPUs.
+
+    Volumes two voxels deep are convolved with a third slice of zeros behind, and without it again:
+    oneDNN, which torch takes on CPUs, leaves parts of the kernel's bfloat16 gradient unwritten
+    where a depth of two has its zeros from the padding.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        """The convolution alone, as Keras calls it."""
+        if inputs.shape[1] != 2:
+            return super().convolution_op(inputs, kernel)
+        behind = ops.zeros_like(inputs[:, :1])
+        return super().convolution_op(ops.concatenate([inputs, behind], axis=1), kernel)[:, :2]
+
+
 def _double(x, axis):
     """Twice as many places along one axis."""
     places = (slice(None),) * axis

@@ -17,8 +17,8 @@ from keras_zoo.models import (
     DeepTFUSPressureEstimatorPreprocessor,
     golden_difference,
 )
-from keras_zoo.models.deeptfus.deeptfus_layers import TrilinearUpsampling3D
-from tests.harness import assert_close, to_numpy
+from keras_zoo.models.deeptfus.deeptfus_layers import Conv3D, TrilinearUpsampling3D
+from tests.harness import assert_close, gradient, to_numpy
 
 RNG = np.random.default_rng(0)
 SHAPE = (4, 8, 4, 1)
@@ -95,6 +95,28 @@ def test_doubling_matches_plain_loops():
     layer = TrilinearUpsampling3D()
     assert_close(layer(x), np.moveaxis(np.array(expected), 1, -1))
     assert layer.compute_output_shape((None, 3, None, 2, 5)) == (None, 6, None, 4, 5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_of_a_kernel_over_two_slices(dtype):
+    """Against plain loops: torch on CPUs gives what memory holds, in bfloat16, with Keras's layer.
+
+    The numbers are whole and few, so that bfloat16 holds each.
+    """
+    x, upstream = (RNG.integers(-2, 3, (2, 2, 2, 2, 4)).astype("float32") for _ in range(2))
+    expected = np.zeros((3, 3, 3, 4, 4))
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
+    for d, h, w in np.ndindex(3, 3, 3):
+        part = padded[:, d : d + 2, h : h + 2, w : w + 2]
+        expected[d, h, w] = np.einsum("bdhwi,bdhwo->io", part, upstream)
+    layer = Conv3D(4, 3, padding="same", data_format="channels_last", dtype=dtype)
+    layer.build(x.shape)
+
+    def weighted(kernel):
+        y = layer.convolution_op(ops.cast(x, dtype), ops.cast(kernel, dtype))
+        return ops.sum(ops.cast(y, "float32") * ops.convert_to_tensor(upstream))
+
+    assert_close(gradient(weighted, np.zeros((3, 3, 3, 4, 4), "float32"))[1], expected)
 
 
 # The network
