@@ -63,7 +63,7 @@ def measured(n, mode, budget):
     sides[FLOOR] = make_pass(floor, [risk], [y], mode)
     if BACKEND == "torch":
         sides |= {name: make_pass(fn, [risk], [y], "eager") for name, fn in peers().items()}
-    times = time_in_turns(sides, repeats=50, budget_s=budget)
+    times = time_in_turns(sides, repeats=500, budget_s=budget)
     shared = {"backend": BACKEND, "mode": mode, "n": n}
     return rows_against(times, FLOOR, **shared)
 

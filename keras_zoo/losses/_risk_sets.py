@@ -81,7 +81,7 @@ def _falling(keys):
 
 def _running_max(x, levels=2):
     """`max_{j <= i} x_j`, `(M,)`."""
-    if levels == 0:
+    if levels == 0 or _is_short(x):
         return ops.amax(ops.where(_up_to(x), x[None, :], LOWEST), axis=1)
     x = ops.reshape(x, (-1, WIDTH))
     for d in _steps():
@@ -93,7 +93,7 @@ def _running_max(x, levels=2):
 
 def _running_sums(x, level, levels=2):
     """`sum_{j <= i} x_j exp(level_j - level_i)`, `(M,)`, for a `level` that never falls."""
-    if levels == 0:
+    if levels == 0 or _is_short(x):
         factors = ops.exp(ops.minimum(level[None, :] - level[:, None], 0.0))
         return ops.sum(ops.where(_up_to(x), factors, 0.0) * x[None, :], axis=1)
     x, level = ops.reshape(x, (-1, WIDTH)), ops.reshape(level, (-1, WIDTH))
@@ -110,6 +110,11 @@ def _running_sums(x, level, levels=2):
 def _steps():
     """1, 2, 4 .. WIDTH / 2: after them each place has met all before it."""
     return [2**k for k in range(WIDTH.bit_length() - 1)]
+
+
+def _is_short(x):
+    """Whether a square of it is quicker than steps."""
+    return x.shape[0] is not None and x.shape[0] <= WIDTH
 
 
 def _up_to(x):
