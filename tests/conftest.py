@@ -33,6 +33,19 @@ if BACKEND == "jax":
     # JAX makes one for each program, which takes longer than all else about a small program.
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
+# Rooms of the tests whose subjects are whole networks, or are trained by definition.
+SLOW = ("models", "trainers", "test_presets.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the tests of those rooms as slow."""
+    tests = pathlib.Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 # Frameworks make so many objects that Python's looking through them all takes a tenth of the time.
 gc.set_threshold(100_000, 20, 50)
 

@@ -80,6 +80,7 @@ def test_missing_extra_is_named(capsys, monkeypatch):
     assert "pip install 'keras-zoo[demo]'" in err
 
 
+@pytest.mark.slow
 def test_module_runs_as_a_program():
     command = [sys.executable, "-m", "keras_zoo.cli", "list", "TripletLoss"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -148,6 +148,7 @@ sys.meta_path[:] = [Screen(finder) for finder in sys.meta_path]
 """
 
 
+@pytest.mark.slow
 def test_import():
     """It is quick, brings no second framework and no keras-hub, and rooms wait until asked for.
 
@@ -180,6 +181,7 @@ def test_no_room_of_that_name():
         keras_zoo.nothing_of_the_kind  # noqa: B018
 
 
+@pytest.mark.slow
 def test_works_with_only_one_framework():
     """With the other frameworks out of reach: everything imports, and a loss trains."""
     python(
@@ -201,6 +203,7 @@ assert keras.ops.convert_to_numpy(gradient).tolist() == [[1, 1], [1, 1]]
     )
 
 
+@pytest.mark.slow
 def test_a_saved_loss_loads_after_import_alone(tmp_path):
     path = str(tmp_path / "model.keras")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -213,6 +216,7 @@ def test_a_saved_loss_loads_after_import_alone(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_models_without_keras_hub_name_the_extra():
     python(
         "import sys; sys.modules['keras_hub'] = None\n"

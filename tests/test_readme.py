@@ -18,6 +18,7 @@ def test_the_two_commands_come_first():
     assert [line.split("#")[0].strip() for line in code.splitlines()] == ["make demo", "make test"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, flags=re.S))
 def test_code_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -64,6 +64,7 @@ def test_loss_config_holds_the_base_arguments(case):
     assert (config["name"], config["reduction"], config["dtype"]) == ("mine", "sum", "float16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MODELS, **by_name)
 def test_model_config_round_trip(case):
     model = case.build(None)
@@ -183,6 +184,7 @@ def test_low_precision_predictions(case, dtype):
     assert_close(loss(case.y_true, ops.cast(case.y_pred, dtype)), loss(case.y_true, rounded))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LOSSES, **by_name)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_low_precision_loss(case, dtype):

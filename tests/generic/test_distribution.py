@@ -45,6 +45,7 @@ print("as on one device:", len(whole))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "jax", reason="`keras.distribution` spreads a batch on JAX alone")
 def test_four_devices_give_what_one_gives():
     run = [sys.executable, "-c", FOUR_DEVICES]

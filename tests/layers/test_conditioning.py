@@ -178,6 +178,7 @@ def test_order_of_the_generator_is_that_of_its_start():
     assert_close(layer([X, Z]), moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision(layers, name, dtype):

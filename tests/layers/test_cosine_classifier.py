@@ -86,6 +86,7 @@ def test_regularizer_and_initializer():
     assert_close(sum(layer.losses), 6.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("append_features", [False, True])
 def test_int8_and_reload(tmp_path, append_features):
     rng = np.random.default_rng(3)

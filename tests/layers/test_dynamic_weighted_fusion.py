@@ -216,6 +216,7 @@ def test_low_precision():
             assert_close(ops.cast(low, "float32"), high, rtol=0.05, atol=0.1)
 
 
+@pytest.mark.slow
 def test_quantized_and_reloaded(tmp_path):
     inputs = [keras.Input(x.shape[1:]) for x in FLOATS]
     model = keras.Model(inputs, DynamicWeightedFusion(8, name="fusion")(inputs))

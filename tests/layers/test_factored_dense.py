@@ -73,6 +73,7 @@ def test_worked_example():
     assert_close(layer.row_sum, [1.98, 1.96])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("m", "k", "d"), [(1, 1, 6), (4, 1, 6), (4, 3, 6), (9, 2, 3)], ids=["one", "k1", "k3", "m > d"]
 )

@@ -307,6 +307,7 @@ def test_an_unbuilt_layer_can_be_saved(tmp_path):
     assert not keras.models.load_model(tmp_path / "m.keras").layers[0].built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_head_of_a_frozen_network(policy, tmp_path):
     """adapt, then predict and evaluate under compile, with an int8 backbone too."""

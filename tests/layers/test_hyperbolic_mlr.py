@@ -89,6 +89,7 @@ def test_the_sign_is_the_side_of_the_hyperplane():
     assert_close(flat(X.astype("float32")), expected.sum(-1), 1e-3, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e4, 1e20])
 def test_extremes(size):
     """Hyperplanes from the centre to the edge, normals of zero, points from 0 to the edge."""

@@ -161,6 +161,7 @@ def test_learns_where_points_are():
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.mark.slow
 def test_quantized_layer_comes_back(encoder):
     """The config tells which sublayers were quantized."""
     layer = PointSetEncoder(8, 4)

@@ -167,6 +167,7 @@ def test_learns_which_model_is_right_and_where():
     assert losses[True] < 0.7 * losses[False]
 
 
+@pytest.mark.slow
 def test_quantized_and_reloaded(tmp_path):
     inputs = [keras.Input((3, 5)), keras.Input((2,))]
     layer = QuantileAggregation("medium", True, hidden_units=4, num_layers=1, name="aggregation")

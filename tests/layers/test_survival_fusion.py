@@ -128,6 +128,7 @@ def test_dropout_is_for_training():
     assert np.any(to_numpy(layer(inputs, training=True)) != calm)
 
 
+@pytest.mark.slow
 def test_int8_survives_a_file(tmp_path):
     """In a Sequential too, which stands in the paths of what it built, not of what it loaded."""
     model = keras.Sequential([keras.Input((6, 4)), SelfAttentionPooling(8)])

@@ -100,6 +100,7 @@ def test_starts_at_the_centre():
     assert_close(learnt(X.astype("float32")), to_numpy(fixed(X.astype("float32"))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_radius", [None, 2.0])
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e4, 1e30])
 def test_extremes(clip_radius, size):

@@ -207,6 +207,7 @@ def test_batches_of_one_class(metric, label):
         assert (grad == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", NAMES)
 @pytest.mark.parametrize("amplification", [73.0, 1e6])
 def test_saturated_probabilities(metric, amplification):

@@ -258,6 +258,7 @@ def test_fit_compiled():
     assert histories[0][-1] < histories[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

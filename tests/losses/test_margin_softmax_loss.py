@@ -73,6 +73,7 @@ def test_features_on_and_opposite_their_class(margin_type):
         assert (grad[:, 0] == 0).all()
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.floats(1e-3, 1e4), st.floats(-1.0, 1.0), st.floats(0, 3))
 def test_any_scale_is_finite(scale, cosine, margin):

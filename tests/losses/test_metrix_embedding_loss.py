@@ -224,6 +224,7 @@ def test_empty_batch():
         assert found.shape == (0,)
 
 
+@pytest.mark.slow
 @every_loss
 @every_pairing
 def test_finite_at_the_extremes(name, pairing):

@@ -204,6 +204,7 @@ def test_empty_batch(make):
         assert to_numpy(loss(np.zeros((0,)), np.zeros((0, 4)))).shape == (0,)
 
 
+@pytest.mark.slow
 @every_loss
 def test_finite_at_the_extremes(make):
     labels = np.array([0, 0, 1, 1, 2, 0])
@@ -249,6 +250,7 @@ def test_half_precision_computes_in_float32():
         assert abs(float(ops.cast(value, "float32")) - expected) < 0.02
 
 
+@pytest.mark.slow
 @every_loss
 def test_chunks_change_nothing(make):
     labels, x = batch(11, seed=12)
