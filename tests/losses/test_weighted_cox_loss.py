@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_zoo.losses import WeightedCoxLoss
+from keras_zoo.losses._risk_sets import RiskSets
 from tests.harness import assert_close, golden, gradient, numeric_gradient, to_numpy
 
 RNG = np.random.default_rng(0)
@@ -83,6 +85,15 @@ def test_ties_of_scores_share_their_risk_set():
     r = np.round(R, 1)
     loss = WeightedCoxLoss(risk_set="score")
     assert_close(loss.call(Y, r.astype("float32")), naive(Y, r, risk_set="score"), atol=1e-4)
+
+
+def test_order_of_any_keys():
+    """Zeros of either sign are one key; numbers too small for full digits are keys of their own."""
+    keys = np.array([0.0, -0.0, 1e-40, -1e-40, 3e38, -3e38, -1.5, 2.5], "float32")
+    scores = RNG.normal(size=8).astype("float32")
+    found = to_numpy(RiskSets(ops.convert_to_tensor(keys)).log_sums(ops.convert_to_tensor(scores)))
+    expected = [np.log(sum(np.exp(float(s)) for s in scores[keys >= key])) for key in keys]
+    assert_close(found, expected)
 
 
 def test_efron_is_breslow_without_ties():
