@@ -75,7 +75,8 @@ class RiskSets:
 def _falling(keys):
     """Integers that rise as floats fall, the same for both zeros: far quicker to sort on torch."""
     size = 64 if keras.backend.standardize_dtype(keys.dtype) == "float64" else 32
-    bits = ops.view(keys, f"int{size}")
+    # As a column, since Keras asks for the last axis, which TensorFlow need not know.
+    bits = ops.view(keys[:, None], f"int{size}")[:, 0]
     return ops.where(bits < 0, bits & (2 ** (size - 1) - 1), -bits)
 
 

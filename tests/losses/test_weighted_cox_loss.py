@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_zoo.losses import WeightedCoxLoss
 from keras_zoo.losses._risk_sets import RiskSets
-from tests.harness import assert_close, golden, gradient, numeric_gradient, to_numpy
+from tests.harness import BACKEND, assert_close, golden, gradient, numeric_gradient, to_numpy
 
 RNG = np.random.default_rng(0)
 N = 24
@@ -200,6 +200,19 @@ def test_shapes():
     assert to_numpy(WeightedCoxLoss().call(np.zeros((0, 2)), np.zeros((0, 1)))).shape == (0,)
     half = WeightedCoxLoss()(Y, X.astype("float16"))
     assert_close(half, WeightedCoxLoss()(Y, X.astype("float16").astype("float32")))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere a batch has a known size")
+@pytest.mark.parametrize("ties", ["breslow", "efron"])
+def test_an_unknown_number_of_patients(ties):
+    import tensorflow as tf
+
+    compiled = tf.function(
+        WeightedCoxLoss(ties=ties).call,
+        input_signature=[tf.TensorSpec([None, 2]), tf.TensorSpec([None])],
+    )
+    for n in (1, 7, N):
+        assert_close(compiled(Y[:n], X[:n]), naive(Y[:n], R[:n], ties))
 
 
 def test_learns_from_real_patients():
