@@ -33,16 +33,15 @@ if BACKEND == "jax":
     # JAX makes one for each program, which takes longer than all else about a small program.
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
-# Rooms of the tests whose subjects are whole networks, or are trained by definition.
-SLOW = ("models", "trainers", "test_presets.py")
+# Where tests are of whole networks, or of what trains by definition.
+SLOW = ("tests/models/", "tests/trainers/", "tests/test_presets.py")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks the tests of those rooms as slow."""
-    tests = pathlib.Path(__file__).parent
+    """Marks the tests of those places as slow."""
     for item in items:
-        if item.path.relative_to(tests).parts[0] in SLOW:
+        if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
 
 

@@ -209,7 +209,6 @@ def test_config_that_describes_no_model_of_ours(copy, text):
 # In the wheel
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "torch", reason="the wheel is the same for all")
 def test_presets_are_in_the_wheel(tmp_path):
     """Builds the wheel, installs it in an empty environment, loads the preset far from here."""

@@ -89,7 +89,6 @@ def test_mean_with_sample_weight():
     assert_close(model.train_on_batch(X, Y, w), expected, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path):
     schedule = keras.optimizers.schedules.InverseTimeDecay(0.5, 3, 0.5)
     fit = {"batch_size": 8, "shuffle": False, "verbose": 0}

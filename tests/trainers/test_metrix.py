@@ -332,7 +332,6 @@ def test_draws_advance_in_training_alone(level):
     assert other.fit(X, Y, **steps).history["loss"] != logs["loss"]
 
 
-@pytest.mark.slow
 @every_level
 def test_compiled(level, monkeypatch):
     """jit_compile=True gives what plain training gives."""
