@@ -61,7 +61,8 @@ class RiskSets:
 
     def run_sums(self, x):
         """For each place, the sum over the places of equal key."""
-        sums = ops.segment_sum(x, self.run, num_segments=ops.shape(x)[0])
+        # Keras's `segment_sum` cuts torch's graphs.
+        sums = ops.scatter_update(ops.zeros_like(x), self.run[:, None], x, reduction="add")
         return ops.take(sums, self.run)
 
     def count_runs(self, mask):

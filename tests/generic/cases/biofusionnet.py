@@ -18,7 +18,13 @@ BAGS = RNG.normal(size=(6, 3, 4)).astype("float32")
 PAIR = [RNG.normal(size=(6, dim)).astype("float32") for dim in (4, 5)]
 
 CASES = [
-    LossCase(WeightedCoxLoss, {"event_weight": 3.0, "censored_weight": 0.5}, Y, RISKS, PAPER),
+    LossCase(
+        WeightedCoxLoss,
+        {"event_weight": 3.0, "censored_weight": 0.5, "ties": "efron"},
+        Y,
+        RISKS,
+        PAPER,
+    ),
     LayerCase(SelfAttentionPooling, {"units": 4, "scaled": True}, BAGS, PAPER),
     LayerCase(
         CoDualCrossAttention,
