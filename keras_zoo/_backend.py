@@ -52,6 +52,14 @@ if keras.backend.backend() == "tensorflow":
             value, x, cotangent, unconnected_gradients="zero"
         )
 
+    def custom_gradient(fn: Callable[..., Any]) -> Function:
+        """`fn` with a gradient of its own: `fn(*xs)` gives `(value, grad)`.
+
+        `grad(upstream)` gives the gradient of each `x`. It may use what `fn` has worked out, and
+        second derivatives are those of `grad`.
+        """
+        return tf.custom_gradient(fn)
+
     def constant(x: Tensor) -> Tensor:
         """`x` without a gradient, which the backward pass has as it was when it was computed."""
         return tf.stop_gradient(x)
@@ -116,6 +124,33 @@ elif keras.backend.backend() == "torch":
 
         return value, vjp
 
+    class _CustomGradient(torch.autograd.Function):
+        # The compiler leaves out `ctx` where parameters are as many as the arguments without it:
+        # so with one parameter more there may be one or two tensors.
+        @staticmethod
+        def forward(ctx: Any, fn: Callable[..., Any], x: Tensor, *xs: Tensor) -> Tensor:
+            ctx.fn = fn
+            ctx.save_for_backward(x, *xs)
+            value, ctx.grad = fn(x, *xs)
+            return value
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+            grad = ctx.grad
+            # What the forward pass has worked out knows no way back to the inputs.
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                _, grad = ctx.fn(*ctx.saved_tensors)
+            gradients = grad(upstream)
+            return None, *(gradients if isinstance(gradients, tuple) else (gradients,))
+
+    def custom_gradient(fn: Callable[..., Any]) -> Function:
+        """`fn` with a gradient of its own: `fn(*xs)` gives `(value, grad)`.
+
+        `grad(upstream)` gives the gradient of each `x`. It may use what `fn` has worked out, and
+        second derivatives are those of `grad`. Keras's has none where `grad` uses that.
+        """
+        return functools.partial(_CustomGradient.apply, fn)
+
     # For the backward pass the compiler computes again what costs little, from variables that the
     # step has changed by then. What passes from one graph to the next it keeps.
     @torch.compiler.disable
@@ -165,6 +200,14 @@ else:
 
         value, pullback = jax.vjp(frozen, keras.ops.convert_to_tensor(x))
         return value, lambda cotangent: pullback(cotangent)[0]
+
+    def custom_gradient(fn: Callable[..., Any]) -> Function:
+        """`fn` with a gradient of its own: `fn(*xs)` gives `(value, grad)`.
+
+        `grad(upstream)` gives the gradient of each `x`. It may use what `fn` has worked out, and
+        second derivatives are those of `grad`.
+        """
+        return jax.custom_gradient(fn)
 
     def constant(x: Tensor) -> Tensor:
         """`x` without a gradient, which the backward pass has as it was when it was computed."""

@@ -43,18 +43,25 @@ def gradient(fn, x):
 
     Unlike `ops.input_gradient` examples may meet in `fn`, as they do in pair losses.
     """
+    (result,) = gradients(fn, [x])
+    return result
+
+
+def gradients(fn, points):
+    """As `gradient`, at each of several points of the same shape."""
 
     def both(x):
         value, vjp = _backend.value_and_vjp(fn, x, False)
         return ops.stop_gradient(value), vjp(ops.ones_like(value))
 
-    x = ops.convert_to_tensor(x)
-    value, grad = as_one_program(both, x) if BACKEND == "jax" else both(x)
-    return to_numpy(value), to_numpy(grad)
+    points = [ops.convert_to_tensor(x) for x in points]
+    if BACKEND == "jax":
+        both = as_one_program(both, points[0])
+    return [tuple(map(to_numpy, both(x))) for x in points]
 
 
 def as_one_program(fn, *arrays):
-    """What `fn` of arrays gives on JAX, which compiles each operation apart where none is jitted.
+    """`fn` of arrays such as these as one program on JAX, which else compiles each operation apart.
 
     What `fn` holds goes in by an argument, as weights do, since XLA does other things to constants.
     """
@@ -63,10 +70,11 @@ def as_one_program(fn, *arrays):
 
     traced = jax.make_jaxpr(fn)(*arrays)
 
+    @jax.jit
     def run(held, *arrays):
         return core.jaxpr_as_fun(core.ClosedJaxpr(traced.jaxpr, held))(*arrays)
 
-    return jax.jit(run)(traced.consts, *arrays)
+    return lambda *arrays: run(traced.consts, *arrays)
 
 
 def numeric_gradient(fn, x, eps=1e-6):

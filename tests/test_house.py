@@ -67,6 +67,12 @@ def test_reductions_that_compilers_follow():
     assert not found
 
 
+def test_custom_gradients_that_have_one_themselves():
+    """What Keras's holds from its forward pass is constant to torch's second derivatives."""
+    found = [p.name for p in FILES if re.search(r"\bops\.custom_gradient\b", p.read_text())]
+    assert not found
+
+
 def test_no_circles():
     """Inside a room files may import one another, but not in a ring."""
     module = {

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count, check_flag
 from keras_zoo.ops.pairs import l2_normalize
@@ -150,12 +151,10 @@ class CosineClassifier(keras.layers.Layer):
 def _squared_norms(kernel):
     """`|w_c|^2`, `(C,)`, of the columns of `(D, C)`, without squaring all of it at once."""
 
-    @ops.custom_gradient
+    @custom_gradient
     def squared_norms(kernel):
-        def grad(*args, upstream=None):
-            # torch hands over the arguments by position, so that their own gradient is known.
-            columns, g = (args[0], upstream) if upstream is not None else (kernel, args[0])
-            return columns * ops.cast(2.0 * g, columns.dtype)
+        def grad(upstream):
+            return kernel * ops.cast(2.0 * upstream, kernel.dtype)
 
         def rows(start, count):
             return ops.slice(kernel, (start, 0), (count, kernel.shape[1]))

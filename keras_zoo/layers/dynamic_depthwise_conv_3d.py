@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count
 from keras_zoo.layers._composite import CompositeLayer
@@ -93,7 +94,7 @@ class DynamicDepthwiseConv3D(CompositeLayer):
         }
 
 
-@ops.custom_gradient
+@custom_gradient
 def depthwise_correlation(x, filters):
     """Correlates each channel of each volume with its own filter, zeros beyond the sides.
 
@@ -106,8 +107,7 @@ def depthwise_correlation(x, filters):
     """
     size = filters.shape[1]
 
-    def grad(*args, upstream=None):
-        upstream = args[0] if upstream is None else upstream
+    def grad(upstream):
         by_x = _shifted_sum(upstream, ops.flip(filters, axis=(1, 2, 3)))
         depth, height, width, channels = ops.shape(x)[1:]
         rows = ops.reshape(upstream, (-1, depth, height, width * channels))

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo._checks import check_choice, check_count, check_number
 from keras_zoo.losses._base import ZooLoss
 
@@ -70,7 +71,10 @@ def _softplus_sums_in_chunks(pos, neg, chunk_size):
         return ops.slice(x, (k * chunk_size, 0), (chunk_size, groups))
 
     def write(x, k, block):
-        return ops.slice_update(x, (k * chunk_size, 0), block)
+        # On TensorFlow `slice_update` has no gradient, which second derivatives need.
+        places = ops.arange(ops.shape(x)[0])
+        is_in_block = ops.equal(places // chunk_size, k)[:, None]
+        return ops.where(is_in_block, ops.take(block, places % chunk_size, axis=0), x)
 
     def pad(x):
         return ops.concatenate([x, ops.zeros((rest, groups), dtype=x.dtype)])
@@ -97,15 +101,10 @@ def _softplus_sums_in_chunks(pos, neg, chunk_size):
         pos_grad, neg_grad = ops.fori_loop(0, steps, body, start)
         return pos_grad[:rows], neg_grad
 
-    @ops.custom_gradient
+    @custom_gradient
     def sums_of(pos, neg):
-        def grad(*args, upstream=None):
-            # torch hands over the arguments by position, so that their own gradient is known.
-            if upstream is None:
-                return backward(pos, neg, args[0])
-            return backward(*args, upstream)
-
         # Nothing in here may be recorded for a gradient: that would keep every block.
-        return forward(ops.stop_gradient(pos), ops.stop_gradient(neg)), grad
+        sums = forward(ops.stop_gradient(pos), ops.stop_gradient(neg))
+        return sums, lambda upstream: backward(pos, neg, upstream)
 
     return sums_of(pos, neg)

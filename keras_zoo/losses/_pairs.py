@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo.ops import input_gradient, masked_logsumexp
 from keras_zoo.ops.masked import LOWEST
 from keras_zoo.ops.pairs import pair_masks
@@ -92,15 +93,10 @@ def losses_in_chunks(block_loss, x, chunk_size):
 
         return ops.fori_loop(0, steps, body, ops.zeros_like(x))
 
-    @ops.custom_gradient
+    @custom_gradient
     def losses_of(x):
-        def grad(*args, upstream=None):
-            if upstream is None:
-                return backward(x, args[0])
-            return backward(args[0], upstream)
-
         # Nothing in here may be recorded for a gradient: that would keep every block.
-        return forward(ops.stop_gradient(x)), grad
+        return forward(ops.stop_gradient(x)), lambda upstream: backward(x, upstream)
 
     return losses_of(x)
 

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo._checks import check_count
 from keras_zoo.losses._base import ZooLoss
 from keras_zoo.losses._classes import check_logits, class_ids
@@ -40,21 +41,19 @@ class SphericalLoss(ZooLoss):
         classes = logits.shape[1]
         own, known = class_ids(y_true, classes)
         entries = ops.stack([ops.arange(ops.shape(own)[0], dtype="int32"), own], axis=1)
-        if self.shift_invariant:
-            # Then the gradient has no part along 1, and the mean may be taken for a constant.
-            logits = logits - ops.stop_gradient(ops.mean(logits, axis=-1, keepdims=True))
 
-        @ops.custom_gradient
+        @custom_gradient
         def losses_of(logits):
+            if self.shift_invariant:
+                # Then the gradient has no part along 1, nor has the mean one of its own.
+                logits = logits - ops.mean(logits, axis=-1, keepdims=True)
             selected = ops.take_along_axis(logits, own[:, None], axis=1)[:, 0]
             squared_sum = ops.sum(ops.square(logits), axis=-1)
             centred = self.shift_invariant
             total = ops.zeros_like(selected) if centred else ops.sum(logits, axis=-1)
             statistics = (selected, squared_sum, total, classes)
 
-            def grad(*args, upstream=None):
-                # torch hands over the arguments by position, and the rest by name.
-                upstream = args[0] if upstream is None else upstream
+            def grad(upstream):
                 to_selected, to_squares, to_total = (
                     upstream * slope for slope in self._slopes(*statistics)
                 )

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_not_negative, check_number
 from keras_zoo.losses._base import ZooLoss
@@ -131,16 +132,14 @@ class LDRLoss(ZooLoss):
 
         # Written out, since the derivative of each of the two forms of the logarithm, and of the
         # choice between them, is that of one softmax.
-        @ops.custom_gradient
+        @custom_gradient
         def losses_of(y_pred):
             f, divisor = self._normalize(y_pred)
             own_score = ops.take_along_axis(f, own[:, None], axis=1)
             d = ops.where(is_own, 0.0, f + (self.margin - own_score))
             losses, p = temperature_log_mean_exp(d, temperature)
 
-            def grad(*args, upstream=None):
-                # torch hands over the arguments by position, and the rest by name.
-                upstream = args[0] if upstream is None else upstream
+            def grad(upstream):
                 gradient = ops.where(is_own, p - 1, p)
                 gradient = self._through_normalization(gradient, y_pred, f, divisor)
                 return gradient * upstream[:, None]

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_batch, check_choice, check_number
 from keras_zoo.losses._base import ZooLoss
@@ -96,7 +97,7 @@ class MarginSoftmaxLoss(ZooLoss):
         own = ops.where(known, labels, ops.zeros_like(labels))
         entries = ops.stack([ops.arange(rows, dtype="int32"), own], axis=1)
 
-        @ops.custom_gradient
+        @custom_gradient
         def cross_entropy(cosines, extra):
             target, slope = self._with_margin(ops.take_along_axis(cosines, own[:, None], axis=1))
             # The own class stands apart: its place in the row is 0, in the sum and in `e`.
@@ -108,8 +109,8 @@ class MarginSoftmaxLoss(ZooLoss):
             own_e, extra_e = ops.exp(self.scale * (target - top)), ops.exp(extra - self.scale * top)
             total = ops.sum(e, axis=-1, keepdims=True) + own_e + extra_e
 
-            def grad(*args, upstream=None):
-                upstream = (args[0] if upstream is None else upstream)[:, None] / total
+            def grad(upstream):
+                upstream = upstream[:, None] / total
                 to_own = self.scale * upstream * (own_e - total) * slope
                 to_all = ops.scatter_update(e * (self.scale * upstream), entries, to_own[:, 0])
                 return to_all, ops.sum(upstream * extra_e)

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_zoo._backend import custom_gradient
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_choice, check_layer, check_not_negative, check_number
 from keras_zoo.losses import MultiSimilarityLoss
@@ -217,14 +218,11 @@ def _either(condition, one, other, x):
     the gradient of a branch that has loops.
     """
 
-    @ops.custom_gradient
+    @custom_gradient
     def chosen(x):
-        def grad(*args, upstream=None):
-            # torch hands over the argument by position, so that its own gradient is known.
-            at, weight = (x, args[0]) if upstream is None else (args[0], upstream)
-
+        def grad(upstream):
             def gradient_of(fn):
-                return lambda: input_gradient(lambda x: weight * fn(x), at, create_graph=True)
+                return lambda: input_gradient(lambda x: upstream * fn(x), x, create_graph=True)
 
             return ops.cond(condition, gradient_of(one), gradient_of(other))
 

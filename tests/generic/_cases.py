@@ -23,6 +23,8 @@ class LossCase:
         separable: whether example i of the loss depends on row i alone.
         weights_inside: whether sample weights enter the loss before it is one for the batch, so
             that a weight of two is an example twice also where examples meet.
+        twice_differentiable: whether its gradient is that of a function: not where it holds part
+            of the loss constant.
         ordered_within_classes: whether the order of the rows of one class means something.
         batch_size: int. Rows of a training step, for losses that ask for so many; the last step
             of an epoch has fewer.
@@ -36,6 +38,7 @@ class LossCase:
     paper: str
     separable: bool = False
     weights_inside: bool = False
+    twice_differentiable: bool = True
     ordered_within_classes: bool = False
     batch_size: int = 4
 

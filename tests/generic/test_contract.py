@@ -8,9 +8,10 @@ import pytest
 from keras import ops
 
 from keras_zoo import list_components
+from keras_zoo.ops import input_gradient
 from tests.generic import parity, subjects
 from tests.generic.subjects import LAYERS, LOSSES, METRICS, MODELS, name
-from tests.harness import BACKEND, assert_close, golden, gradient, to_numpy
+from tests.harness import BACKEND, assert_close, golden, gradient, gradients, to_numpy
 
 SUBJECTS = subjects.subjects()
 by_name = {"ids": name}
@@ -104,6 +105,26 @@ def test_same_output_on_every_backend(case):
     stored = golden("parity", case.paper)
     for i, output in enumerate(subjects.outputs(case)):
         assert_close(output, stored[f"{name(case)}_{i}"])
+
+
+@pytest.mark.parametrize("case", [c for c in LOSSES if c.twice_differentiable], **by_name)
+def test_second_derivatives(case):
+    """What a penalty on the gradient needs: a slope of the loss changes as differences say."""
+    loss = case.cls(**case.kwargs)
+    rng = np.random.default_rng(0)
+    shift, u, v = rng.normal(size=(3, *case.y_pred.shape)).astype("float32")
+
+    def slope(x):
+        whole = lambda x: ops.reshape(loss(case.y_true, x), (1,))  # noqa: E731
+        return ops.sum(ops.multiply(u, input_gradient(whole, x, create_graph=True)))
+
+    # Some cases lie on an edge of a hinge.
+    x, step = case.y_pred + 0.01 * shift, 5e-4
+    (value, curvature), (after, _), (before, _) = gradients(slope, [x, x + step * v, x - step * v])
+    size = np.linalg.norm(curvature) * np.linalg.norm(v) / np.sqrt(v.size)
+    rounding = 1e-3 * (1 + np.abs(value))
+    change = (after - before) / (2 * step)
+    assert_close(np.sum(curvature * v), change, rtol=0, atol=0.02 * size + rounding)
 
 
 @pytest.mark.parametrize("case", LOSSES, **by_name)

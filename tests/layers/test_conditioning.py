@@ -13,6 +13,7 @@ from keras_zoo.layers import (
     GlobalTokenCrossAttention3D,
 )
 from keras_zoo.layers.dynamic_depthwise_conv_3d import depthwise_correlation
+from keras_zoo.ops import input_gradient
 from tests.harness import assert_close, golden, gradient, numeric_gradient, to_numpy
 
 GOLDEN = golden("deeptfus", "conditioning_layers")
@@ -151,6 +152,23 @@ def test_gradient_of_the_correlation(size):
     _, by_filters = gradient(lambda v: ours(ops.convert_to_tensor(x), v), filters)
     expected = numeric_gradient(lambda v: loss(x, v), filters)
     assert_close(by_filters, expected, 1e-4, 1e-3)
+
+
+def test_second_derivative_of_the_correlation():
+    """The slope along some filters, of a sum linear in them, is that sum for these filters."""
+    x, weights = RNG.normal(size=(2, 2, 3, 2, 2, 2)).astype("float32")
+    filters, along = RNG.normal(size=(2, 2, 3, 3, 3, 2)).astype("float32")
+
+    def total(x, filters):
+        product = ops.multiply(weights, depthwise_correlation(x, filters))
+        return ops.reshape(ops.sum(product), (1,))
+
+    def slope(x):
+        by_filters = input_gradient(lambda v: total(x, v), filters, create_graph=True)
+        return ops.sum(ops.multiply(along, by_filters))
+
+    _, expected = gradient(lambda x: total(x, ops.convert_to_tensor(along))[0], x)
+    assert_close(gradient(slope, x)[1], expected)
 
 
 def test_filters_wider_than_the_volume():

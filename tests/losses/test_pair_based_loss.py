@@ -280,7 +280,6 @@ def test_nan_in_chunks():
     assert np.isnan(vector(losses.MultiSimilarityLoss(chunk_size=3), labels, x)).all()
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras's slice_update has no gradient there")
 def test_second_derivatives_pass_through_chunks():
     """A penalty on the gradient: its own gradient is the same in blocks."""
     labels, x = batch(9, seed=17)

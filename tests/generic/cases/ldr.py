@@ -28,7 +28,15 @@ def build(dtype):
 
 CASES = [
     LossCase(LDRLoss, {**SHARED, "normalization": "l1"}, LABELS, SCORES, PAPER, separable=True),
-    LossCase(ALDRLoss, ADAPTIVE, LABELS, SCORES, PAPER, separable=True),
+    LossCase(
+        ALDRLoss,
+        ADAPTIVE,
+        LABELS,
+        SCORES,
+        PAPER,
+        separable=True,
+        twice_differentiable=False,  # It holds the temperatures constant.
+    ),
     ModelCase(
         ALDRTrainer,
         build,
