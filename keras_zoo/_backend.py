@@ -125,8 +125,8 @@ elif keras.backend.backend() == "torch":
         return value, vjp
 
     class _CustomGradient(torch.autograd.Function):
-        # The compiler leaves out `ctx` where parameters are as many as the arguments without it:
-        # so with one parameter more there may be one or two tensors.
+        # The compiler drops `ctx` where `forward` has as many parameters as there are other
+        # arguments: with `x` apart, that is for three tensors, and not for one or two.
         @staticmethod
         def forward(ctx: Any, fn: Callable[..., Any], x: Tensor, *xs: Tensor) -> Tensor:
             ctx.fn = fn
@@ -147,7 +147,8 @@ elif keras.backend.backend() == "torch":
         """`fn` with a gradient of its own: `fn(*xs)` gives `(value, grad)`.
 
         `grad(upstream)` gives the gradient of each `x`. It may use what `fn` has worked out, and
-        second derivatives are those of `grad`. Keras's has none where `grad` uses that.
+        second derivatives are those of `grad`. (With Keras's, what it uses of that is constant to
+        them.)
         """
         return functools.partial(_CustomGradient.apply, fn)
 
