@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_zoo.ops.masked import LOWEST
-from keras_zoo.ops.scatter import placed
+from keras_zoo.ops.scatter import added, placed
 
 # Running sums are taken within rows of so many places, of the ends of so many rows, and of the
 # ends of these: a power of two.
@@ -61,9 +61,7 @@ class RiskSets:
 
     def run_sums(self, x):
         """For each place, the sum over the places of equal key."""
-        # Keras's `segment_sum` cuts torch's graphs.
-        sums = ops.scatter_update(ops.zeros_like(x), self.run[:, None], x, reduction="add")
-        return ops.take(sums, self.run)
+        return ops.take(added(x, self.run, ops.zeros_like(x)), self.run)
 
     def count_runs(self, mask):
         """For each place, how many of its run are in the mask, and how many of these before it."""

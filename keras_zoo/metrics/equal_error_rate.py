@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_zoo._catalog import component
 from keras_zoo._checks import check_count, is_vector, sizes_agree
+from keras_zoo.ops.scatter import added
 
 # Rates are quotients of float32: below this, differences of them are equal.
 TIE = 1e-6
@@ -70,7 +71,7 @@ class EqualErrorRate(keras.metrics.Metric):
         scores = ops.clip(ops.where(known, scores, 0.0), 0.0, 1.0)
         bins = ops.cast(ops.floor(scores * (self.num_thresholds - 1) + 1e-6), "int32")
         places = bins + self.num_thresholds * ops.cast(is_one, "int32")
-        counts = ops.segment_sum(weights, places, 2 * self.num_thresholds)
+        counts = added(weights, places, ops.zeros((2 * self.num_thresholds,), "float32"))
         self.histograms.assign_add(ops.reshape(counts, (2, self.num_thresholds)))
 
     def result(self):

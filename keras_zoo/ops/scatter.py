@@ -41,6 +41,22 @@ def placed(x: Any, places: Any, onto: Any | None = None) -> Any:
     return ops.scatter_update(onto, places[:, None], x)
 
 
+def added(x: Any, places: Any, onto: Any) -> Any:
+    """A vector with `x_i` added at `places_i`, of which some may be alike.
+
+    `keras.ops.segment_sum` cuts the graph of torch's compiler.
+
+    Args:
+        x: `(N,)`.
+        places: int tensor `(N,)`, in `[0, M)`.
+        onto: `(M,)`, what is added to.
+
+    Returns:
+        `(M,)`.
+    """
+    return ops.scatter_update(onto, places[:, None], x, reduction="add")
+
+
 def map_rows(
     fn: Callable[[Any], Any], variable: keras.Variable, block_size: int = 2**22
 ) -> Iterator[Any]:
