@@ -50,11 +50,12 @@ class FocalPositionError(FieldMetric):
             )
         super().__init__(name=name, dtype=dtype)
         self.spacing = sides.tolist()
+        # Keras's own kind of list, which the one above becomes, cuts torch's graphs.
+        self._sides = tuple(np.broadcast_to(sides, (3,)).tolist())
 
     def measure(self, t, p):
         """The distance between the peaks of each pair of fields."""
-        spacing = np.broadcast_to(np.asarray(self.spacing, "float32"), (3,))
-        distance = (_peak(t) - _peak(p)) * ops.convert_to_tensor(spacing)
+        distance = (_peak(t) - _peak(p)) * ops.convert_to_tensor(self._sides, "float32")
         return ops.sqrt(ops.sum(ops.square(distance), axis=-1))
 
     def get_config(self):

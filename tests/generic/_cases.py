@@ -62,13 +62,19 @@ class LayerCase:
 
 @dataclasses.dataclass
 class MetricCase:
-    """A metric, tried for streaming, reset, config and use in `compile(metrics=...)`."""
+    """A metric, tried for streaming, reset, config and use in `compile(metrics=...)`.
+
+    Attributes:
+        one_graph: whether torch's compiler makes one graph of an update: not of a loop as long as
+            the batch asks for.
+    """
 
     cls: type
     kwargs: dict[str, Any]
     y_true: np.ndarray
     y_pred: np.ndarray
     paper: str
+    one_graph: bool = True
 
 
 @dataclasses.dataclass

@@ -77,9 +77,9 @@ def test_model_config_round_trip(case):
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the others do not look at Python's state")
-@pytest.mark.parametrize("case", LOSSES, **by_name)
-def test_torch_compiles_a_loss_whole_and_once(case):
-    """A loss is one graph for `torch.compile`, made for all inputs of the same shapes.
+@pytest.mark.parametrize("case", [*LOSSES, *(c for c in METRICS if c.one_graph)], **by_name)
+def test_torch_compiles_whole_and_once(case):
+    """A loss, or a metric's update, is one graph for `torch.compile` for inputs of the same shapes.
 
     NumPy's arrays would cut it, and some of Keras's operations count their calls (`ops.pad`), and
     so look new to it each time.
@@ -89,10 +89,11 @@ def test_torch_compiles_a_loss_whole_and_once(case):
 
     torch._dynamo.reset()
     counter = CompileCounter()
-    loss = torch.compile(case.cls(**case.kwargs), backend=counter)
+    thing = case.cls(**case.kwargs)
+    fn = torch.compile(getattr(thing, "update_state", thing), backend=counter)
     y_true, y_pred = ops.convert_to_tensor(case.y_true), ops.convert_to_tensor(case.y_pred)
     for _ in range(3):
-        loss(y_true, y_pred)
+        fn(y_true, y_pred)
     assert counter.frame_count == 1
 
 

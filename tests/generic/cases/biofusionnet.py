@@ -33,7 +33,7 @@ CASES = [
         PAIR,
         PAPER,
     ),
-    MetricCase(metrics.ConcordanceIndex, {"tie_tolerance": 0.01}, Y, RISKS, PAPER),
+    MetricCase(metrics.ConcordanceIndex, {"tie_tolerance": 0.01}, Y, RISKS, PAPER, one_graph=False),
     *(
         PlainCase(fn, PAPER, "a function on numpy arrays")
         for fn in (
