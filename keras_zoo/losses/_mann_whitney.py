@@ -72,9 +72,7 @@ def _softplus_sums_in_chunks(pos, neg, chunk_size):
 
     def write(x, k, block):
         # On TensorFlow `slice_update` has no gradient, which second derivatives need.
-        places = ops.arange(ops.shape(x)[0])
-        is_in_block = ops.equal(places // chunk_size, k)[:, None]
-        return ops.where(is_in_block, ops.take(block, places % chunk_size, axis=0), x)
+        return ops.scatter_update(x, (k * chunk_size + ops.arange(chunk_size))[:, None], block)
 
     def pad(x):
         return ops.concatenate([x, ops.zeros((rest, groups), dtype=x.dtype)])
